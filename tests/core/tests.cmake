@@ -1,0 +1,1 @@
+adze_test(core/test_foundation.c)

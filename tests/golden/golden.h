@@ -1,0 +1,59 @@
+/* golden.h - what the case runners of build/bin/golden share: building a case's tensors from their names, and judging
+ * results. One file golden_AREA.c per area; the table in golden.c maps the kind's prefix to it. */
+#ifndef ADZE_TESTS_GOLDEN_H
+#define ADZE_TESTS_GOLDEN_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct {
+    const char *file;      /* the JSON file */
+    const char *folder;    /* folder of the JSON file */
+    const char *area_root; /* parent of that folder's parent: where `data/...` and `golden/...` paths start */
+    const char *kind;      /* setup.kind */
+    const char *device;    /* --device, default "cpu" */
+    const char *precision; /* --precision, default "f32" */
+    bool quiet;            /* --quiet: only failures and the summary */
+    json_t *root, *setup;
+    int n_ok, n_failed;
+} golden;
+
+/* A runner checks every value of the case; it returns false if the kind is unknown to it (exit 2). */
+typedef bool (*golden_runner)(golden *g);
+bool golden_ops(golden *g);
+bool golden_images(golden *g);
+bool golden_weights(golden *g);
+bool golden_backbones(golden *g);
+bool golden_metrics(golden *g);
+bool golden_patchcore(golden *g);
+
+/* Deterministic tensors (golden/README.md). `n` elements into new memory (free). */
+float *golden_unit(const char *name, int64_t n);
+float *golden_uniform(const char *name, double lo, double hi, int64_t n);
+/* Weight rule by name (prefix included) and shape. */
+float *golden_weight(const char *name, const int64_t *shape, int rank);
+/* From {"shape","rule","name",("lo","hi")}: rules unit, uniform [LO HI], weight, constant V, list v0 v1 ...; NULL with a
+ * line on stderr if the rule is unknown. */
+float *golden_tensor(const json_t *spec, int64_t shape[8], int *rank, int64_t *n);
+uint64_t golden_hash(const char *name, uint64_t i);
+
+const char *golden_string(const json_t *object, const char *key, const char *fallback);
+int64_t golden_int(const json_t *object, const char *key, int64_t fallback);
+double golden_real(const json_t *object, const char *key, double fallback);
+
+/* Judges the sampled elements of root.values[name] (or `value` itself): |got - is| <= 4 f32_err + 1e-6 absmax (1e-7 if
+ * absmax is 0), plus the number of elements. Prints one line, counts it. `scale` multiplies f32_err's 4 (1 = the rule). */
+bool golden_check(golden *g, const char *name, const float *got, int64_t n);
+bool golden_check_value(golden *g, const char *name, const json_t *value, const float *got, int64_t n, double scale);
+/* Like golden_check_value with an absolute bound of the runner's own; doubles. */
+bool golden_check_double(golden *g, const char *name, const json_t *value, const double *got, int64_t n, double bound);
+/* A yes/no check with a printf'd explanation. */
+bool golden_expect(golden *g, const char *name, bool ok, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
+/* NCHW <-> NHWC copies for the runners. */
+void golden_nchw_to_nhwc(const float *x, int64_t N, int64_t C, int64_t H, int64_t W, float *y);
+void golden_nhwc_to_nchw(const float *x, int64_t N, int64_t C, int64_t H, int64_t W, float *y);
+
+#endif
