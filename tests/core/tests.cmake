@@ -1,1 +1,2 @@
 adze_test(core/test_foundation.c)
+adze_test(core/test_philox.c)
