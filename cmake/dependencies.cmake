@@ -15,7 +15,6 @@ adze_find(OPENBLAS cblas.h openblas libopenblas-openmp-dev x86_64-linux-gnu open
 adze_find(HDF5 hdf5.h hdf5_serial libhdf5-dev hdf5/serial)
 adze_find(PNG png.h png libpng-dev)
 adze_find(JPEG jpeglib.h jpeg libjpeg62-turbo-dev)
-adze_find(CYAML cyaml/cyaml.h cyaml libcyaml-dev)
 adze_find(YAML yaml.h yaml libyaml-dev)
 adze_find(JANSSON jansson.h jansson libjansson-dev)
 adze_find(ZIP zip.h zip libzip-dev)

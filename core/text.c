@@ -83,3 +83,18 @@ int adze_text_distance(const char *a, const char *b)
     }
     return last[m];
 }
+
+char *adze_text_nearest(const char *word, const char *names)
+{
+    char *list = adze_strdup(names), *best = NULL;
+    int best_distance = 0;
+    for (char *rest = list, *name; rest && (name = strsep(&rest, "|"));) {
+        int distance = adze_text_distance(word, name);
+        if (best && distance >= best_distance) continue;
+        best = name;
+        best_distance = distance;
+    }
+    char *nearest = best ? adze_strdup(best) : NULL;
+    adze_free(list);
+    return nearest;
+}

@@ -27,6 +27,9 @@ void adze_text_destroy(adze_text *t);
 adze_status adze_text_check(const adze_text *t, const char *what);
 /* Number of edits (insert, delete, replace, swap of neighbours) that turn a into b: for "did you mean". */
 int adze_text_distance(const char *a, const char *b);
+/* The entry of "one|two|three" with the fewest edits from `word`, the first of equals; in new memory (adze_free), NULL if
+ * out of memory. For messages about unknown names. */
+char *adze_text_nearest(const char *word, const char *names);
 
 #ifdef __cplusplus
 }

@@ -1,2 +1,3 @@
 adze_test(core/test_foundation.c)
 adze_test(core/test_philox.c)
+adze_test(core/test_options.c)
