@@ -5,7 +5,6 @@
 #define ADZE_EVAL_HEATMAP_H
 
 #include <math.h>
-
 #include <stdbool.h>
 #include <stdint.h>
 
