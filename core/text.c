@@ -1,6 +1,7 @@
 /* text.c - a growing text buffer and the edit distance behind "did you mean". Entry: adze_text_printf(). */
 #include "core/text.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -47,6 +48,33 @@ void adze_text_printf(adze_text *t, const char *fmt, ...)
         t->n_bytes += (size_t)n;
     }
     va_end(again);
+}
+
+/* Bytes of the UTF-8 character at s; 0 if there is none (overlong, surrogate, past U+10FFFF, cut off). */
+static int utf8_length(const unsigned char *s)
+{
+    static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+    const int n = s[0] < 0x80 ? 1 : s[0] < 0xC0 ? 0 : s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : s[0] < 0xF8 ? 4 : 0;
+    if (n < 2) return n;
+    uint32_t code = s[0] & (0x7Fu >> n);
+    for (int i = 1; i < n; i++) {
+        if ((s[i] & 0xC0) != 0x80) return 0;
+        code = code << 6 | (s[i] & 0x3Fu);
+    }
+    return code < least[n] || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000) ? 0 : n;
+}
+
+void adze_text_json(adze_text *t, const char *s)
+{
+    adze_text_append(t, "\"");
+    for (int n; *s; s += n ? n : 1) {
+        n = utf8_length((const unsigned char *)s);
+        if (n == 0) adze_text_append(t, "\\ufffd");
+        else if (*s == '"' || *s == '\\') adze_text_printf(t, "\\%c", *s);
+        else if ((unsigned char)*s < 0x20) adze_text_printf(t, "\\u%04x", (unsigned)*s);
+        else adze_text_append_n(t, s, (size_t)n);
+    }
+    adze_text_append(t, "\"");
 }
 
 void adze_text_destroy(adze_text *t)

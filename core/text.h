@@ -22,6 +22,8 @@ typedef struct {
 void adze_text_append(adze_text *t, const char *s);
 void adze_text_append_n(adze_text *t, const char *s, size_t n_bytes);
 void adze_text_printf(adze_text *t, const char *fmt, ...) ADZE_PRINTF(2, 3);
+/* The string as JSON: quoted, escaped; bytes that are no UTF-8 become U+FFFD. */
+void adze_text_json(adze_text *t, const char *s);
 void adze_text_destroy(adze_text *t);
 /* ADZE_ENOMEM with `what` in the message if an append failed. */
 adze_status adze_text_check(const adze_text *t, const char *what);
