@@ -1,0 +1,131 @@
+/* knn.h - exact k nearest rows of a memory bank. Entry: adze_bank_create(), adze_bank_query().
+ *
+ * Fused distance and selection: no (Q,M) matrix exists at any time. Results are exact: they equal a full scan with
+ * direct differences summed in double, ordered by (distance, row), whatever the precision, the instruction set and the
+ * number of threads.
+ *
+ * Pass 1 finds candidates by the expanded form in float32 or bfloat16; pass 2 computes their distances by direct
+ * differences. The certificate that no other row belongs to the result, for query q and bank row b, both centred by
+ * the bank's mean m (a common shift changes no distance):
+ *
+ *   |q - b|^2 = |q|^2 - 2 s,   s = <q,b> - |b|^2 / 2         the k nearest rows have the k largest s
+ *   q', b'                      what pass 1 multiplies: q - m and b - m rounded to float32 or bfloat16
+ *   rq = |q' - q|, rb = |b' - b|  measured in double while packing (bfloat16; a priori <= 2^-9 |q|, since rounding to
+ *                               nearest with 8 significant bits has unit roundoff 2^-9), <= 2^-24 |q| (float32)
+ *   NQ >= |q|, |q'| and NB >= |b|, |b'|
+ *
+ *   |<q',b'> - <q,b>| = |<q'-q, b'> + <q, b'-b>| <= rq NB + NQ rb                              (Cauchy-Schwarz)
+ *   the accumulation starts at -|b|^2/2 and adds D products, one after the other:
+ *   |computed - exact| <= A (NQ NB + NB^2 / 2),   A = (D + 8) 2^-24 in float32; VDPBF16PS rounds at most three times
+ *   per pair of products, possibly by truncation: A = (1.5 D + 8) 2^-23; both times 1.01 for the higher orders
+ *
+ *   e(q,b) = NB (rq + A NQ) + NQ rb + A NB^2 / 2 + 2^-40 (NQ + NB)^2 + 2^-100
+ *
+ * where the last terms cover the double arithmetic of pass 2 and underflow. With L the k-th largest of s - e over the
+ * rows seen, a row with s + e < L is not among the k nearest. All others are kept as candidates. A query whose
+ * candidates do not fit their buffer is run again: bfloat16 in float32, float32 as a direct scan. The numbers of such
+ * reruns are reported.
+ *
+ * Source: PatchCore (Roth et al., CVPR 2022), patch score and equation 7. */
+#ifndef ADZE_CORE_KNN_H
+#define ADZE_CORE_KNN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/isa.h"
+#include "core/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+    ADZE_BANK_MAX_K = 256,
+    ADZE_BANK_MAX_D = 65536
+};
+
+typedef struct adze_bank adze_bank; /* opaque: owns rows and packed copies */
+
+typedef enum {
+    ADZE_KNN_F32 = 0, /* pass 1 in float32 */
+    ADZE_KNN_BF16     /* pass 1 in bfloat16 where the machine has the instruction, else in float32; same results */
+} adze_knn_precision;
+
+typedef struct {
+    adze_knn_precision precision;
+    adze_isa isa; /* pass 1 and 2 */
+    int threads;  /* 0 = OpenMP's maximum */
+} adze_bank_opts;
+#define ADZE_BANK_OPTS ((adze_bank_opts){ .precision = ADZE_KNN_F32, .isa = ADZE_ISA_AUTO, .threads = 0 })
+
+/* What one adze_bank_query() did. */
+typedef struct {
+    int64_t queries;
+    int64_t candidates;   /* direct distances computed after pass 1 */
+    int64_t rerun_f32;    /* queries run again in float32: the bfloat16 certificate failed */
+    int64_t rerun_direct; /* queries scanned directly: the float32 certificate failed */
+} adze_bank_stats;
+
+/* An empty bank with room for M rows of D values.
+ *
+ *   bytes  M D 4 (rows) + after sealing ceil(M/48) 48 D 4 (float32) or 2 (bfloat16) + 12 M
+ *
+ * `opts` NULL = ADZE_BANK_OPTS. ADZE_EINVAL for sizes outside 1 <= M < 2^31, 1 <= D <= ADZE_BANK_MAX_D; ADZE_ENOMEM;
+ * ADZE_EBACKEND if the machine lacks opts->isa. */
+adze_status adze_bank_create(adze_bank **out, int64_t M, int64_t D, const adze_bank_opts *opts);
+void adze_bank_destroy(adze_bank *b); /* NULL is fine */
+
+/* Bytes that a sealed bank of this size holds: for the plan printed before the start. SIZE_MAX if it overflows. */
+size_t adze_bank_bytes(int64_t M, int64_t D, adze_knn_precision precision);
+
+/* Appends `n` rows x (n,D) float32 (copied). ADZE_EINVAL beyond the M rows of the creation or after sealing;
+ * ADZE_ENUMERIC for NaN, infinity or a row longer than 1e18. */
+adze_status adze_bank_append(adze_bank *b, const float *x, int64_t n);
+
+/* Appends rows index[0..n) of x (N,D), e.g. the picks of a coreset. */
+adze_status adze_bank_gather(adze_bank *b, const float *x, int64_t N, const int64_t *index, int64_t n);
+
+/* Ends the appending: computes the mean, packs. At least one row. Queries need a sealed bank. */
+adze_status adze_bank_seal(adze_bank *b);
+
+int64_t adze_bank_count(const adze_bank *b);     /* rows appended so far */
+int64_t adze_bank_dim(const adze_bank *b);       /* D */
+const float *adze_bank_rows(const adze_bank *b); /* (count,D), borrowed, as appended */
+
+/* The k nearest bank rows of each query, ascending.
+ *
+ *   q     (Q,D) float32
+ *   dist  (Q,k) float32, squared Euclidean, written; NULL is fine
+ *   idx   (Q,k) int32, row in the bank; equal distances: lower row first; NULL is fine
+ *   stats written; NULL is fine
+ *
+ * ADZE_EINVAL if k < 1, k > count or k > ADZE_BANK_MAX_K, or the bank is not sealed; ADZE_ENUMERIC for NaN, infinity or
+ * a query longer than 1e18; ADZE_ENOMEM. Several threads may query one bank at once. */
+adze_status adze_bank_query(const adze_bank *b, const float *q, int64_t Q, int k, float *dist, int32_t *idx,
+                            adze_bank_stats *stats);
+
+/* The `n` bank rows nearest to bank row `row`, itself included (and first, unless a lower row is its duplicate);
+ * idx (n), dist (n) or NULL. ADZE_EINVAL as for the query, or if there is no such row. */
+adze_status adze_bank_neighbours(const adze_bank *b, int64_t row, int n, float *dist, int32_t *idx);
+
+typedef struct {
+    int64_t patch;   /* the query with the largest nearest distance; lowest on ties */
+    int32_t nearest; /* its nearest bank row */
+    float max;       /* that distance, root */
+    float weight;    /* 1 - softmax over the support, entry of `nearest` */
+    float score;     /* weight * max */
+} adze_bank_reweight;
+
+/* Image score weighted by the neighbourhood of the nearest bank row (equation 7 of the paper in anomalib's form): the
+ * support are the min(support, count) bank rows nearest to `nearest`.
+ *
+ *   q (Q,D) the patches of one image; dist (Q) and idx (Q): their nearest rows as adze_bank_query() with k = 1 gives
+ */
+adze_status adze_bank_reweight_score(const adze_bank *b, const float *q, int64_t Q, const float *dist,
+                                     const int32_t *idx, int support, adze_bank_reweight *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
