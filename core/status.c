@@ -21,14 +21,19 @@ adze_status adze_fail(adze_status code, const char *fmt, ...)
 
 adze_status adze_fail_prefix(adze_status code, const char *fmt, ...)
 {
-    char text[MESSAGE_BYTES];
+    char text[MESSAGE_BYTES], old[MESSAGE_BYTES];
+    memcpy(old, message, sizeof old);
     va_list ap;
     va_start(ap, fmt);
-    int n = vsnprintf(text, sizeof text, fmt, ap);
+    vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    if (n < 0) n = 0;
-    if ((size_t)n < sizeof text) snprintf(text + n, sizeof text - (size_t)n, ": %s", message);
-    memcpy(message, text, sizeof text);
+    size_t n = strlen(text), room = sizeof message - 1 - n, tail = strlen(old) + 2;
+    memcpy(message, text, n + 1);
+    if (room < 2) return code;
+    memcpy(message + n, ": ", 2);
+    if (tail > room) tail = room;
+    memcpy(message + n + 2, old, tail - 2);
+    message[n + tail] = 0;
     return code;
 }
 

@@ -1,8 +1,304 @@
-/* golden_ops.c - reference cases of ops. */
+/* golden_ops.c - cases of single operations, each run through a graph and a plan on the chosen device.
+ *
+ * A case's tensors have PyTorch's order; spatial ones are turned to (N,H,W,C) before and back after. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/context.h"
+#include "core/ops.h"
+#include "core/params.h"
+#include "core/plan.h"
 #include "tests/golden/golden.h"
+
+enum { MAX_TENSORS = 16 };
+
+typedef struct {
+    const char *name;
+    float *data;
+    int64_t shape[8], n;
+    int rank;
+    adze_value value; /* ADZE_NONE until it is part of the graph */
+} tensor;
+
+typedef struct {
+    golden *g;
+    const json_t *item, *attrs;
+    const char *op;
+    tensor input[MAX_TENSORS];
+    int n_inputs;
+    adze_ctx *ctx;
+    adze_graph *graph;
+    bool spatial; /* x and y are (N,C,H,W) in the case */
+} run;
+
+static tensor *find(run *r, const char *name)
+{
+    for (int i = 0; i < r->n_inputs; i++)
+        if (strcmp(r->input[i].name, name) == 0) return &r->input[i];
+    return NULL;
+}
+
+static adze_shape shape_of(const run *r, const tensor *t, bool spatial)
+{
+    adze_shape s = adze_shape_of(t->rank, t->shape);
+    if (spatial && r->spatial && t->rank == 4) s = ADZE_SHAPE(t->shape[0], t->shape[2], t->shape[3], t->shape[1]);
+    return s;
+}
+
+/* The graph input for a tensor of the case. */
+static adze_value in(run *r, const char *name)
+{
+    tensor *t = find(r, name);
+    if (!t) return ADZE_NONE;
+    if (r->spatial && t->rank == 4) {
+        float *nhwc = malloc((size_t)t->n * sizeof *nhwc);
+        golden_nchw_to_nhwc(t->data, t->shape[0], t->shape[1], t->shape[2], t->shape[3], nhwc);
+        free(t->data);
+        t->data = nhwc;
+    }
+    return t->value = adze_graph_input(r->graph, name, shape_of(r, t, true));
+}
+
+static adze_value param(run *r, const char *name)
+{
+    tensor *t = find(r, name);
+    if (!t) return ADZE_NONE;
+    return t->value = adze_graph_param(r->graph, name, shape_of(r, t, false), false);
+}
+
+/* attrs.key as one or two integers. */
+static void pair(const run *r, const char *key, int fallback, int out[2])
+{
+    const json_t *v = json_object_get(r->attrs, key);
+    bool list = json_is_array(v);
+    for (size_t d = 0; d < 2; d++) {
+        const json_t *e = list ? json_array_get(v, json_array_size(v) == 1 ? 0 : d) : v;
+        out[d] = json_is_integer(e) ? (int)json_integer_value(e) : fallback;
+    }
+}
+
+static adze_value build_conv(run *r)
+{
+    adze_conv2d_opts o = ADZE_CONV2D_OPTS;
+    adze_value x = in(r, "x"), w = param(r, "weight"), b = param(r, "bias");
+    if (strcmp(r->op, "conv2d_same") == 0) {
+        const tensor *t = find(r, "weight");
+        o = adze_conv2d_same_opts(adze_graph_shape(r->graph, x), t->shape[2], t->shape[3],
+                                  (int)golden_int(r->attrs, "stride", 1), (int)golden_int(r->attrs, "groups", 1));
+    } else {
+        int pad[2];
+        pair(r, "stride", 1, o.stride);
+        pair(r, "dilation", 1, o.dilation);
+        pair(r, "padding", 0, pad);
+        o.pad[0] = o.pad[2] = pad[0], o.pad[1] = o.pad[3] = pad[1];
+        o.groups = (int)golden_int(r->attrs, "groups", 1);
+    }
+    return adze_conv2d(r->graph, x, w, b, &o);
+}
+
+static adze_value build_pool(run *r)
+{
+    adze_pool2d_opts o = { .max = strcmp(r->op, "max_pool2d") == 0 };
+    int pad[2];
+    pair(r, "kernel", 1, o.kernel);
+    pair(r, "stride", o.kernel[0], o.stride);
+    pair(r, "padding", 0, pad);
+    o.pad[0] = o.pad[2] = pad[0], o.pad[1] = o.pad[3] = pad[1];
+    o.count_include_pad = json_is_true(json_object_get(r->attrs, "count_include_pad"));
+    return adze_pool2d(r->graph, in(r, "x"), &o);
+}
+
+static adze_value build_interpolate(run *r)
+{
+    adze_interpolate_opts o = { .align_corners = json_is_true(json_object_get(r->attrs, "align_corners")),
+                                .antialias = json_is_true(json_object_get(r->attrs, "antialias")) };
+    const char *mode = golden_string(r->attrs, "mode", "");
+    o.mode = strcmp(mode, "nearest") == 0    ? ADZE_INTERPOLATE_NEAREST
+             : strcmp(mode, "bicubic") == 0 ? ADZE_INTERPOLATE_BICUBIC
+                                             : ADZE_INTERPOLATE_BILINEAR;
+    int out[2];
+    pair(r, "out", 1, out);
+    o.out[0] = out[0], o.out[1] = out[1];
+    return adze_interpolate(r->graph, in(r, "x"), &o);
+}
+
+static adze_value build_act(run *r)
+{
+    static const struct {
+        const char *name, *a, *b;
+        adze_act act;
+    } acts[] = {
+        { "relu", "", "", ADZE_ACT_RELU },
+        { "relu6", "", "", ADZE_ACT_RELU6 },
+        { "leaky_relu", "slope", "", ADZE_ACT_LEAKY_RELU },
+        { "gelu", "", "", ADZE_ACT_GELU },
+        { "gelu_tanh", "", "", ADZE_ACT_GELU_TANH },
+        { "quick_gelu", "", "", ADZE_ACT_QUICK_GELU },
+        { "silu", "", "", ADZE_ACT_SILU },
+        { "sigmoid", "", "", ADZE_ACT_SIGMOID },
+        { "tanh", "", "", ADZE_ACT_TANH },
+        { "softplus", "beta", "threshold", ADZE_ACT_SOFTPLUS },
+        { "log_sigmoid", "", "", ADZE_ACT_LOG_SIGMOID },
+        { "exp", "", "", ADZE_ACT_EXP },
+        { "log", "", "", ADZE_ACT_LOG },
+        { "sqrt", "", "", ADZE_ACT_SQRT },
+        { "soft_clamp", "clamp", "divisor", ADZE_ACT_SOFT_CLAMP },
+    };
+    for (size_t i = 0; i < sizeof acts / sizeof *acts; i++)
+        if (strcmp(acts[i].name, r->op) == 0)
+            return adze_activation(r->graph, in(r, "x"), acts[i].act, (float)golden_real(r->attrs, acts[i].a, 0.0),
+                                   (float)golden_real(r->attrs, acts[i].b, 0.0));
+    return ADZE_NONE;
+}
+
+/* sqrt(2) * leaky_relu_0.2(x + bias per channel), from three operations. */
+static adze_value build_fused_leaky_relu(run *r)
+{
+    static const float root2 = 1.41421356f;
+    adze_value x = in(r, "x"), bias = in(r, "bias");
+    adze_value scale = adze_graph_input(r->graph, "scale", ADZE_SHAPE(1));
+    tensor *t = &r->input[r->n_inputs++];
+    *t = (tensor){ .name = "scale", .data = malloc(sizeof(float)), .shape = { 1 }, .n = 1, .rank = 1, .value = scale };
+    t->data[0] = root2;
+    adze_value y = adze_binary(r->graph, ADZE_BINARY_ADD, x, bias);
+    y = adze_activation(r->graph, y, ADZE_ACT_LEAKY_RELU, 0.2f, 0.0f);
+    return adze_binary(r->graph, ADZE_BINARY_MUL, y, scale);
+}
+
+static adze_value build_batch_norm(run *r)
+{
+    adze_value x = in(r, "x"), gamma = param(r, "weight"), beta = param(r, "bias");
+    adze_value mean = param(r, "running_mean"), var = param(r, "running_var");
+    return adze_batch_norm(r->graph, x, gamma, beta, mean, var, (float)golden_real(r->attrs, "eps", 1e-5));
+}
+
+static adze_value build_unfold(run *r)
+{
+    adze_unfold_opts o;
+    pair(r, "kernel", 1, o.kernel);
+    pair(r, "stride", 1, o.stride);
+    pair(r, "padding", 0, o.pad);
+    pair(r, "dilation", 1, o.dilation);
+    return adze_unfold(r->graph, in(r, "x"), &o);
+}
+
+static adze_value build_binary(run *r)
+{
+    static const char *const names[] = { "add", "sub", "mul", "div" };
+    for (int i = 0; i < 4; i++)
+        if (strcmp(names[i], r->op) == 0) return adze_binary(r->graph, (adze_binary_fn)i, in(r, "x"), in(r, "z"));
+    return ADZE_NONE;
+}
+
+/* ADZE_NONE without an error in the graph: this op or attribute is not known here. */
+static adze_value build(run *r)
+{
+    const char *op = r->op;
+    r->spatial = true;
+    if (strncmp(op, "conv2d", 6) == 0) return build_conv(r);
+    if (strcmp(op, "max_pool2d") == 0 || strcmp(op, "avg_pool2d") == 0) return build_pool(r);
+    if (strcmp(op, "adaptive_avg_pool2d") == 0) {
+        int out[2];
+        pair(r, "out", 1, out);
+        return adze_adaptive_pool2d(r->graph, in(r, "x"), out[0], out[1]);
+    }
+    if (strcmp(op, "interpolate") == 0) return build_interpolate(r);
+    if (strcmp(op, "batch_norm") == 0)
+        return json_is_true(json_object_get(r->attrs, "train")) ? ADZE_NONE : build_batch_norm(r);
+    if (strcmp(op, "unfold") == 0) return build_unfold(r);
+    if (strcmp(op, "fused_leaky_relu") == 0) return build_fused_leaky_relu(r);
+    r->spatial = false;
+    if (strcmp(op, "adaptive_avg_pool1d") == 0)
+        return adze_adaptive_pool1d(r->graph, in(r, "x"), golden_int(r->attrs, "out", 1));
+    if (strcmp(op, "linear") == 0) return adze_linear(r->graph, in(r, "x"), param(r, "weight"), param(r, "bias"));
+    adze_value y = build_binary(r);
+    return y != ADZE_NONE ? y : build_act(r);
+}
+
+/* Runs the graph and brings y into the case's order. NULL with the library's message after a failure. */
+static float *forward(run *r, adze_value y, int64_t *n)
+{
+    adze_params *params = NULL;
+    adze_plan *plan = NULL;
+    float *out = NULL;
+    adze_status st = ADZE_OK;
+    adze_graph_output(r->graph, "y", y);
+    TRY(adze_params_create(&params, r->ctx, r->graph));
+    TRY(adze_plan_create(&plan, r->ctx, r->graph, params, &ADZE_PLAN_OPTS));
+    for (int i = 0; i < r->n_inputs; i++) {
+        tensor *t = &r->input[i];
+        if (t->value == ADZE_NONE) continue;
+        int p = adze_params_find(params, t->name);
+        if (p >= 0) TRY(adze_params_write(params, p, t->data));
+        else TRY(adze_plan_write(plan, t->value, t->data));
+    }
+    TRY(adze_plan_run(plan));
+    adze_shape s = adze_graph_shape(r->graph, y);
+    *n = adze_shape_count(&s);
+    out = malloc((size_t)*n * sizeof *out);
+    TRY(adze_plan_read(plan, y, out));
+    float *turned = malloc((size_t)*n * sizeof *turned);
+    if (r->spatial && s.rank == 4) golden_nhwc_to_nchw(out, s.dim[0], s.dim[3], s.dim[1], s.dim[2], turned);
+    else if (strcmp(r->op, "unfold") == 0) golden_nhwc_to_nchw(out, s.dim[0], s.dim[2], 1, s.dim[1], turned);
+    else memcpy(turned, out, (size_t)*n * sizeof *turned);
+    free(out);
+    out = turned;
+done:
+    adze_plan_destroy(plan);
+    adze_params_destroy(params);
+    if (st != ADZE_OK) {
+        free(out);
+        out = NULL;
+    }
+    return out;
+}
+
+static bool run_case(golden *g, const json_t *item)
+{
+    run r = { .g = g, .item = item, .attrs = json_object_get(item, "attrs"), .op = golden_string(item, "op", "") };
+    const char *name = golden_string(item, "name", "?");
+    bool known = true;
+    const char *key;
+    json_t *spec;
+    json_object_foreach(json_object_get(item, "inputs"), key, spec) {
+        tensor *t = &r.input[r.n_inputs++];
+        t->name = key, t->value = ADZE_NONE;
+        t->data = golden_tensor(spec, t->shape, &t->rank, &t->n);
+    }
+    adze_ctx_opts opts = ADZE_CTX_OPTS;
+    opts.device = g->device;
+    opts.reference_only = strcmp(g->device, "reference") == 0;
+    if (opts.reference_only) opts.device = "cpu";
+    if (adze_ctx_create(&r.ctx, &opts) != ADZE_OK || adze_graph_create(&r.graph) != ADZE_OK) {
+        golden_expect(g, name, false, "%s", adze_error_message());
+        goto done;
+    }
+    adze_value y = build(&r);
+    int64_t n = 0;
+    if (y == ADZE_NONE && adze_graph_check(r.graph) == ADZE_OK) {
+        fprintf(stderr, "golden: %s %s: operation '%s' with these attributes is unknown\n", g->file, name, r.op);
+        known = false;
+        goto done;
+    }
+    float *got = y == ADZE_NONE ? NULL : forward(&r, y, &n);
+    char label[256];
+    snprintf(label, sizeof label, "%s.y", name);
+    if (got) golden_check_value(g, label, json_object_get(json_object_get(item, "values"), "y"), got, n, 1.0);
+    else golden_expect(g, label, false, "%s", adze_error_message());
+    free(got);
+done:
+    adze_graph_destroy(r.graph);
+    adze_ctx_destroy(r.ctx);
+    for (int i = 0; i < r.n_inputs; i++) free(r.input[i].data);
+    return known;
+}
 
 bool golden_ops(golden *g)
 {
-    (void)g;
-    return false;
+    bool known = true;
+    size_t i;
+    json_t *item;
+    json_array_foreach(json_object_get(g->root, "cases"), i, item) known &= run_case(g, item);
+    return known;
 }

@@ -1,0 +1,62 @@
+/* context.c - opening a device. Entry: adze_ctx_create(). */
+#include "core/context.h"
+
+#include <omp.h>
+#include <string.h>
+
+#include "core/backend.h"
+#include "core/memory.h"
+
+adze_status adze_ctx_create(adze_ctx **out, const adze_ctx_opts *opts)
+{
+    adze_status st = ADZE_OK;
+    *out = NULL;
+    adze_ctx *ctx = adze_calloc(1, sizeof *ctx);
+    REQUIRE(ctx, ADZE_ENOMEM, "context: %zu host bytes", sizeof *ctx);
+    ctx->opts = *opts;
+    const char *device = opts->device ? opts->device : "auto";
+    REQUIRE(opts->threads >= 0, ADZE_EINVAL, "threads %d, want 0 or more", opts->threads);
+    ctx->threads = opts->threads > 0 ? opts->threads : omp_get_num_procs();
+    if (strcmp(device, "auto") == 0 || strcmp(device, "cpu") == 0) ctx->backend = &adze_backend_cpu;
+    else if (strncmp(device, "cuda", 4) == 0 || strcmp(device, "cusim") == 0)
+        TRY(adze_fail(ADZE_EBACKEND, "device %s: this build has the cpu backend only", device));
+    else TRY(adze_fail(ADZE_EINVAL, "device '%s' is unknown; auto, cpu, cuda, cuda:N are known", device));
+    ctx->opts.device = ctx->backend->name;
+    const adze_backend *backend = ctx->backend;
+    ctx->backend = NULL; /* not open yet */
+    TRY(backend->open(ctx));
+    ctx->backend = backend;
+    *out = ctx;
+    ctx = NULL;
+done:
+    adze_ctx_destroy(ctx);
+    return st;
+}
+
+void adze_ctx_destroy(adze_ctx *ctx)
+{
+    if (!ctx) return;
+    if (ctx->backend) ctx->backend->close(ctx);
+    adze_free(ctx);
+}
+
+const char *adze_ctx_device(const adze_ctx *ctx) { return ctx->backend->name; }
+const char *adze_ctx_description(const adze_ctx *ctx) { return ctx->description; }
+int adze_ctx_threads(const adze_ctx *ctx) { return ctx->threads; }
+
+static const char *const precision_name[] = { "f32", "tf32", "bf16" };
+
+adze_status adze_precision_parse(const char *text, adze_precision *out)
+{
+    for (int p = ADZE_PRECISION_F32; p <= ADZE_PRECISION_BF16; p++)
+        if (strcmp(text, precision_name[p]) == 0) {
+            *out = (adze_precision)p;
+            return ADZE_OK;
+        }
+    return adze_fail(ADZE_EINVAL, "precision '%s', want f32, tf32 or bf16", text);
+}
+
+const char *adze_precision_name(adze_precision p)
+{
+    return (unsigned)p <= ADZE_PRECISION_BF16 ? precision_name[p] : "unknown";
+}

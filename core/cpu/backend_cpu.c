@@ -1,0 +1,84 @@
+/* backend_cpu.c - the cpu backend: host memory and the list of kernels per op, best first. */
+#include <omp.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/backend.h"
+#include "core/cpu/kernels_cpu.h"
+#include "core/memory.h"
+
+static adze_status cpu_open(adze_ctx *ctx)
+{
+    omp_set_num_threads(ctx->threads);
+    snprintf(ctx->description, sizeof ctx->description, "cpu, %d threads, %s, oneDNN %s", ctx->threads,
+             __builtin_cpu_supports("avx512f") ? "AVX-512" : __builtin_cpu_supports("avx2") ? "AVX2" : "no AVX2",
+             adze_onednn_version());
+    return adze_onednn_open(&ctx->state);
+}
+
+static void cpu_close(adze_ctx *ctx)
+{
+    adze_onednn_close(ctx->state);
+}
+
+static adze_status cpu_alloc(adze_ctx *ctx, size_t n_bytes, void **out)
+{
+    (void)ctx;
+    *out = adze_malloc(n_bytes);
+    if (!*out)
+        return adze_fail(ADZE_ENOMEM, "%zu host bytes for tensors (limit %zu, in use %zu); a smaller --batch or a larger --memory-limit helps",
+                         n_bytes, adze_memory_limit(), adze_memory_live_bytes());
+    return ADZE_OK;
+}
+
+static void cpu_free(adze_ctx *ctx, void *p)
+{
+    (void)ctx;
+    adze_free(p);
+}
+
+static adze_status cpu_copy(adze_ctx *ctx, void *to, const void *from, size_t n_bytes)
+{
+    (void)ctx;
+    memcpy(to, from, n_bytes);
+    return ADZE_OK;
+}
+
+/* The thread count is a property of the calling thread in OpenMP: set it anew, plans may run on any thread. */
+static adze_status cpu_begin(adze_ctx *ctx)
+{
+    if (omp_get_max_threads() != ctx->threads) omp_set_num_threads(ctx->threads);
+    return ADZE_OK;
+}
+
+static adze_status cpu_end(adze_ctx *ctx)
+{
+    (void)ctx;
+    return ADZE_OK;
+}
+
+#define LIST(...) (const adze_kernel *const[]){ __VA_ARGS__, NULL }
+
+const adze_backend adze_backend_cpu = {
+    .name = "cpu",
+    .open = cpu_open,
+    .close = cpu_close,
+    .alloc = cpu_alloc,
+    .free = cpu_free,
+    .write = cpu_copy,
+    .read = cpu_copy,
+    .begin = cpu_begin,
+    .end = cpu_end,
+    .host_memory = true,
+    .kernels = {
+        [ADZE_OP_conv2d] = LIST(&adze_onednn_conv2d),
+        [ADZE_OP_batch_norm] = LIST(&adze_cpu_batch_norm),
+        [ADZE_OP_activation] = LIST(&adze_cpu_activation),
+        [ADZE_OP_binary] = LIST(&adze_cpu_binary),
+        [ADZE_OP_pool2d] = LIST(&adze_onednn_pool2d),
+        [ADZE_OP_adaptive_pool2d] = LIST(&adze_cpu_mean_pool),
+        [ADZE_OP_linear] = LIST(&adze_onednn_linear),
+        [ADZE_OP_interpolate] = LIST(&adze_cpu_bilinear),
+        [ADZE_OP_patch_embed] = LIST(&adze_cpu_patch_embed),
+    },
+};

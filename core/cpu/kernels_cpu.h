@@ -1,0 +1,25 @@
+/* kernels_cpu.h - the kernels of the cpu backend. */
+#ifndef ADZE_CORE_CPU_KERNELS_CPU_H
+#define ADZE_CORE_CPU_KERNELS_CPU_H
+
+#include "core/op.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* onednn.c: everything that touches oneDNN. open gives the state that ctx->state holds; close takes NULL. */
+adze_status adze_onednn_open(void **state);
+void adze_onednn_close(void *state);
+const char *adze_onednn_version(void);
+extern const adze_kernel adze_onednn_conv2d, adze_onednn_pool2d, adze_onednn_linear;
+
+/* elementwise_cpu.c: memory-bound loops over threads. */
+extern const adze_kernel adze_cpu_batch_norm, adze_cpu_activation, adze_cpu_binary, adze_cpu_mean_pool;
+/* bilinear_cpu.c, patch_embed_cpu.c */
+extern const adze_kernel adze_cpu_bilinear, adze_cpu_patch_embed;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,408 @@
+/* onednn.c - the only file that touches oneDNN (2.6; version 3 has another interface and can replace this file).
+ * Entry: the kernels adze_onednn_*.
+ *
+ * Activations are NHWC, weights are packed into the layout that the primitive asks for, with batch norm folded in. A
+ * packed copy is made when the parameters' versions have changed: once for frozen ones. Scratchpads belong to the
+ * plan's arena (scratchpad mode "user"), so that memory is known beforehand and a run allocates nothing. */
+#include <dnnl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/backend.h"
+#include "core/cpu/kernels_cpu.h"
+#include "core/memory.h"
+#include "core/op_conv2d.h"
+#include "core/op_linear.h"
+#include "core/op_pool2d.h"
+
+typedef struct {
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+} onednn;
+
+/* Turns a oneDNN result into a status with the name of the call. */
+static adze_status check(dnnl_status_t result, const char *what)
+{
+    if (result == dnnl_success) return ADZE_OK;
+    if (result == dnnl_out_of_memory) return adze_fail(ADZE_ENOMEM, "oneDNN: %s: out of memory", what);
+    return adze_fail(ADZE_EBACKEND, "oneDNN: %s: status %d", what, (int)result);
+}
+
+adze_status adze_onednn_open(void **state)
+{
+    adze_status st = ADZE_OK;
+    onednn *e = adze_calloc(1, sizeof *e);
+    *state = NULL;
+    REQUIRE(e, ADZE_ENOMEM, "oneDNN: %zu host bytes", sizeof *e);
+    TRY(check(dnnl_engine_create(&e->engine, dnnl_cpu, 0), "engine"));
+    TRY(check(dnnl_stream_create(&e->stream, e->engine, dnnl_stream_default_flags), "stream"));
+    *state = e;
+    e = NULL;
+done:
+    adze_onednn_close(e);
+    return st;
+}
+
+void adze_onednn_close(void *state)
+{
+    onednn *e = state;
+    if (!e) return;
+    if (e->stream) dnnl_stream_destroy(e->stream);
+    if (e->engine) dnnl_engine_destroy(e->engine);
+    adze_free(e);
+}
+
+const char *adze_onednn_version(void)
+{
+    static _Thread_local char text[32];
+    const dnnl_version_t *v = dnnl_version();
+    snprintf(text, sizeof text, "%d.%d.%d", v->major, v->minor, v->patch);
+    return text;
+}
+
+/* A prepared primitive with its operands. Slots are filled once with memory objects; run only sets their handles. */
+enum { MAX_ARGS = 6 };
+typedef struct {
+    dnnl_primitive_t primitive, pack;     /* pack: plain weights -> packed weights; NULL if the layouts agree */
+    dnnl_exec_arg_t arg[MAX_ARGS];
+    int n_args;
+    dnnl_memory_t plain, packed;
+    float *weights, *bias;                /* owned packed copies */
+    uint64_t version;                     /* sum of the parameters' versions at packing time */
+} prepared;
+
+static void prepared_destroy(prepared *p)
+{
+    if (!p) return;
+    for (int i = 0; i < p->n_args; i++) dnnl_memory_destroy(p->arg[i].memory);
+    if (p->plain) dnnl_memory_destroy(p->plain);
+    if (p->primitive) dnnl_primitive_destroy(p->primitive);
+    if (p->pack) dnnl_primitive_destroy(p->pack);
+    adze_free(p->weights);
+    adze_free(p->bias);
+    adze_free(p);
+}
+
+static void release(adze_call *c)
+{
+    prepared_destroy(c->state);
+    c->state = NULL;
+}
+
+static adze_status add_arg(prepared *p, const onednn *e, int which, const dnnl_memory_desc_t *md, void *handle)
+{
+    dnnl_memory_t memory;
+    adze_status st = check(dnnl_memory_create(&memory, md, e->engine, handle), "memory");
+    if (st == ADZE_OK) p->arg[p->n_args++] = (dnnl_exec_arg_t){ which, memory };
+    return st;
+}
+
+static void set_handle(const prepared *p, int which, void *handle)
+{
+    for (int i = 0; i < p->n_args; i++)
+        if (p->arg[i].arg == which) dnnl_memory_set_data_handle(p->arg[i].memory, handle);
+}
+
+static adze_status execute(const prepared *p, const adze_call *c)
+{
+    const onednn *e = c->ctx->state;
+    adze_status st = check(dnnl_primitive_execute(p->primitive, e->stream, p->n_args, p->arg), c->op->name);
+    if (st == ADZE_OK) st = check(dnnl_stream_wait(e->stream), c->op->name);
+    return st;
+}
+
+static dnnl_memory_desc_t plain_md(int rank, const int64_t *dim, dnnl_format_tag_t tag)
+{
+    dnnl_memory_desc_t md;
+    dnnl_dims_t dims;
+    for (int d = 0; d < rank; d++) dims[d] = dim[d];
+    dnnl_memory_desc_init_by_tag(&md, rank, dims, dnnl_f32, tag);
+    return md;
+}
+
+/* (N,H,W,C) as oneDNN sees it: dimensions NCHW, channels last in memory. */
+static dnnl_memory_desc_t nhwc_md(const adze_shape *s)
+{
+    return plain_md(4, (int64_t[]){ s->dim[0], s->dim[3], s->dim[1], s->dim[2] }, dnnl_nhwc);
+}
+
+/* Makes the memory for packed weights and the reorder that fills it. */
+static adze_status prepare_weights(prepared *p, const onednn *e, const dnnl_memory_desc_t *plain,
+                                   const dnnl_memory_desc_t *packed, const dnnl_memory_desc_t *bias)
+{
+    adze_status st = ADZE_OK;
+    dnnl_primitive_desc_t pd = NULL;
+    REQUIRE(p->weights = adze_malloc(dnnl_memory_desc_get_size(packed)), ADZE_ENOMEM, "%zu host bytes for packed weights",
+            dnnl_memory_desc_get_size(packed));
+    TRY(add_arg(p, e, DNNL_ARG_WEIGHTS, packed, p->weights));
+    p->packed = p->arg[p->n_args - 1].memory;
+    TRY(check(dnnl_memory_create(&p->plain, plain, e->engine, DNNL_MEMORY_NONE), "memory"));
+    TRY(check(dnnl_reorder_primitive_desc_create(&pd, plain, e->engine, packed, e->engine, NULL), "reorder"));
+    TRY(check(dnnl_primitive_create(&p->pack, pd), "reorder"));
+    if (bias) {
+        REQUIRE(p->bias = adze_malloc(dnnl_memory_desc_get_size(bias)), ADZE_ENOMEM, "host bytes for a bias");
+        TRY(add_arg(p, e, DNNL_ARG_BIAS, bias, p->bias));
+    }
+done:
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    return st;
+}
+
+static adze_status pack_weights(prepared *p, const adze_call *c, const float *plain)
+{
+    const onednn *e = c->ctx->state;
+    dnnl_memory_set_data_handle(p->plain, (void *)plain);
+    dnnl_exec_arg_t args[2] = { { DNNL_ARG_FROM, p->plain }, { DNNL_ARG_TO, p->packed } };
+    adze_status st = check(dnnl_primitive_execute(p->pack, e->stream, 2, args), "reorder");
+    if (st == ADZE_OK) st = check(dnnl_stream_wait(e->stream), "reorder");
+    return st;
+}
+
+static adze_status user_scratchpad(dnnl_primitive_attr_t *attr)
+{
+    adze_status st = check(dnnl_primitive_attr_create(attr), "attributes");
+    if (st == ADZE_OK) st = check(dnnl_primitive_attr_set_scratchpad_mode(*attr, dnnl_scratchpad_mode_user), "scratchpad");
+    return st;
+}
+
+/* Reads the scratchpad's size from the primitive descriptor and books it with the plan. */
+static adze_status book_scratchpad(adze_call *c, prepared *p, dnnl_primitive_desc_t pd)
+{
+    const dnnl_memory_desc_t *md = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
+    size_t n = md ? dnnl_memory_desc_get_size(md) : 0;
+    if (n == 0) return ADZE_OK;
+    c->scratch_bytes = n;
+    return add_arg(p, c->ctx->state, DNNL_ARG_SCRATCHPAD, md, DNNL_MEMORY_NONE);
+}
+
+/* ---- convolution ---- */
+
+static bool conv2d_accepts(const adze_call *c)
+{
+    const conv2d_attrs *a = c->attrs;
+    return a->act == ADZE_ACT_NONE || a->act == ADZE_ACT_RELU || a->act == ADZE_ACT_RELU6 || a->act == ADZE_ACT_SILU;
+}
+
+/* The residual is added by "sum" when the output took over its memory, else by a binary post-op. */
+static adze_status conv2d_post_ops(const adze_call *c, dnnl_primitive_attr_t attr, const dnnl_memory_desc_t *dst)
+{
+    adze_status st = ADZE_OK;
+    const conv2d_attrs *a = c->attrs;
+    dnnl_post_ops_t ops = NULL;
+    TRY(check(dnnl_post_ops_create(&ops), "post-ops"));
+    if (c->in[CONV2D_RESIDUAL].present)
+        TRY(check(c->in_place ? dnnl_post_ops_append_sum(ops, 1.0f) : dnnl_post_ops_append_binary(ops, dnnl_binary_add, dst),
+                  "residual"));
+    if (a->act == ADZE_ACT_RELU) TRY(check(dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_relu, 0.0f, 0.0f), "relu"));
+    if (a->act == ADZE_ACT_RELU6) TRY(check(dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_clip, 0.0f, 6.0f), "relu6"));
+    if (a->act == ADZE_ACT_SILU) TRY(check(dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_swish, 1.0f, 0.0f), "silu"));
+    TRY(check(dnnl_primitive_attr_set_post_ops(attr, ops), "post-ops"));
+done:
+    if (ops) dnnl_post_ops_destroy(ops);
+    return st;
+}
+
+static adze_status conv2d_prepare(adze_call *c)
+{
+    adze_status st = ADZE_OK;
+    const conv2d_attrs *a = c->attrs;
+    const onednn *e = c->ctx->state;
+    const adze_shape *w = &c->in[CONV2D_W].shape;
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_primitive_desc_t pd = NULL;
+    prepared *p = adze_calloc(1, sizeof *p);
+    REQUIRE(p, ADZE_ENOMEM, "conv2d: host bytes");
+
+    int64_t Co = w->dim[0], G = a->o.groups;
+    dnnl_memory_desc_t src = nhwc_md(&c->in[CONV2D_X].shape), dst = nhwc_md(&c->out[0].shape);
+    dnnl_memory_desc_t plain = G == 1 ? plain_md(4, w->dim, dnnl_oihw)
+                                      : plain_md(5, (int64_t[]){ G, Co / G, w->dim[1], w->dim[2], w->dim[3] }, dnnl_goihw);
+    dnnl_memory_desc_t weights, bias = plain_md(1, &Co, dnnl_a);
+    dnnl_memory_desc_init_by_tag(&weights, plain.ndims, plain.dims, dnnl_f32, dnnl_format_tag_any);
+    bool has_bias = c->in[CONV2D_B].present || c->in[CONV2D_GAMMA].present;
+    dnnl_convolution_desc_t desc;
+    TRY(check(dnnl_dilated_convolution_forward_desc_init(
+                  &desc, dnnl_forward_inference, dnnl_convolution_direct, &src, &weights, has_bias ? &bias : NULL, &dst,
+                  (dnnl_dims_t){ a->o.stride[0], a->o.stride[1] }, (dnnl_dims_t){ a->o.dilation[0] - 1, a->o.dilation[1] - 1 },
+                  (dnnl_dims_t){ a->o.pad[0], a->o.pad[1] }, (dnnl_dims_t){ a->o.pad[2], a->o.pad[3] }),
+              "convolution"));
+    TRY(user_scratchpad(&attr));
+    TRY(conv2d_post_ops(c, attr, &dst));
+    TRY(check(dnnl_primitive_desc_create(&pd, &desc, attr, e->engine, NULL), "convolution"));
+    TRY(check(dnnl_primitive_create(&p->primitive, pd), "convolution"));
+    TRY(add_arg(p, e, DNNL_ARG_SRC, &src, DNNL_MEMORY_NONE));
+    TRY(add_arg(p, e, DNNL_ARG_DST, &dst, DNNL_MEMORY_NONE));
+    if (c->in[CONV2D_RESIDUAL].present && !c->in_place)
+        TRY(add_arg(p, e, DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, &dst, DNNL_MEMORY_NONE));
+    TRY(prepare_weights(p, e, &plain, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), has_bias ? &bias : NULL));
+    TRY(book_scratchpad(c, p, pd));
+    c->state = p;
+    p = NULL;
+done:
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    if (attr) dnnl_primitive_attr_destroy(attr);
+    prepared_destroy(p);
+    return st;
+}
+
+/* Folds and packs the weights if a parameter changed since the last time. */
+static adze_status conv2d_refresh(const adze_call *c)
+{
+    adze_status st = ADZE_OK;
+    prepared *p = c->state;
+    uint64_t version = 0;
+    for (int i = CONV2D_W; i <= CONV2D_VAR; i++)
+        if (c->in[i].version) version += *c->in[i].version;
+    if (version == p->version && version != 0) return ADZE_OK;
+
+    int64_t Co = c->in[CONV2D_W].shape.dim[0], K = adze_shape_span(&c->in[CONV2D_W].shape, 1, 4);
+    double *scale = NULL;
+    float *folded = NULL;
+    if (c->in[CONV2D_GAMMA].present) {
+        REQUIRE(scale = adze_malloc(2 * (size_t)Co * sizeof *scale), ADZE_ENOMEM, "conv2d: folding");
+        REQUIRE(folded = adze_malloc((size_t)(Co * K) * sizeof *folded), ADZE_ENOMEM, "conv2d: folding");
+        adze_conv2d_fold(c, scale, scale + Co);
+        for (int64_t k = 0; k < Co; k++) {
+            p->bias[k] = (float)scale[Co + k];
+            for (int64_t i = 0; i < K; i++) folded[k * K + i] = (float)(c->in[CONV2D_W].data[k * K + i] * scale[k]);
+        }
+    } else if (c->in[CONV2D_B].present) memcpy(p->bias, c->in[CONV2D_B].data, (size_t)Co * sizeof(float));
+    TRY(pack_weights(p, c, folded ? folded : c->in[CONV2D_W].data));
+    p->version = version;
+done:
+    adze_free(scale);
+    adze_free(folded);
+    return st;
+}
+
+static adze_status conv2d_run(const adze_call *c)
+{
+    prepared *p = c->state;
+    adze_status st = conv2d_refresh(c);
+    if (st != ADZE_OK) return st;
+    set_handle(p, DNNL_ARG_SRC, c->in[CONV2D_X].data);
+    set_handle(p, DNNL_ARG_DST, c->out[0].data);
+    set_handle(p, DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, c->in[CONV2D_RESIDUAL].data);
+    set_handle(p, DNNL_ARG_SCRATCHPAD, c->scratch);
+    return execute(p, c);
+}
+
+const adze_kernel adze_onednn_conv2d = {
+    .name = "onednn", .accepts = conv2d_accepts, .prepare = conv2d_prepare, .run = conv2d_run, .release = release,
+};
+
+/* ---- pooling ---- */
+
+static bool pool2d_accepts(const adze_call *c)
+{
+    (void)c;
+    return true;
+}
+
+static adze_status pool2d_prepare(adze_call *c)
+{
+    adze_status st = ADZE_OK;
+    const adze_pool2d_opts *o = &((const pool2d_attrs *)c->attrs)->o;
+    const onednn *e = c->ctx->state;
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_primitive_desc_t pd = NULL;
+    prepared *p = adze_calloc(1, sizeof *p);
+    REQUIRE(p, ADZE_ENOMEM, "pool2d: host bytes");
+    dnnl_memory_desc_t src = nhwc_md(&c->in[0].shape), dst = nhwc_md(&c->out[0].shape);
+    dnnl_pooling_v2_desc_t desc;
+    dnnl_alg_kind_t kind = o->max                 ? dnnl_pooling_max
+                           : o->count_include_pad ? dnnl_pooling_avg_include_padding
+                                                  : dnnl_pooling_avg_exclude_padding;
+    TRY(check(dnnl_pooling_v2_forward_desc_init(
+                  &desc, dnnl_forward_inference, kind, &src, &dst, (dnnl_dims_t){ o->stride[0], o->stride[1] },
+                  (dnnl_dims_t){ o->kernel[0], o->kernel[1] }, (dnnl_dims_t){ 0, 0 },
+                  (dnnl_dims_t){ o->pad[0], o->pad[1] }, (dnnl_dims_t){ o->pad[2], o->pad[3] }),
+              "pooling"));
+    TRY(user_scratchpad(&attr));
+    TRY(check(dnnl_primitive_desc_create(&pd, &desc, attr, e->engine, NULL), "pooling"));
+    TRY(check(dnnl_primitive_create(&p->primitive, pd), "pooling"));
+    TRY(add_arg(p, e, DNNL_ARG_SRC, &src, DNNL_MEMORY_NONE));
+    TRY(add_arg(p, e, DNNL_ARG_DST, &dst, DNNL_MEMORY_NONE));
+    TRY(book_scratchpad(c, p, pd));
+    c->state = p;
+    p = NULL;
+done:
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    if (attr) dnnl_primitive_attr_destroy(attr);
+    prepared_destroy(p);
+    return st;
+}
+
+static adze_status pool2d_run(const adze_call *c)
+{
+    prepared *p = c->state;
+    set_handle(p, DNNL_ARG_SRC, c->in[0].data);
+    set_handle(p, DNNL_ARG_DST, c->out[0].data);
+    set_handle(p, DNNL_ARG_SCRATCHPAD, c->scratch);
+    return execute(p, c);
+}
+
+const adze_kernel adze_onednn_pool2d = {
+    .name = "onednn", .accepts = pool2d_accepts, .prepare = pool2d_prepare, .run = pool2d_run, .release = release,
+};
+
+/* ---- fully connected ---- */
+
+static bool linear_accepts(const adze_call *c)
+{
+    return c->in[LINEAR_W].version != NULL; /* packed once per change: worth it for parameters */
+}
+
+static adze_status linear_prepare(adze_call *c)
+{
+    adze_status st = ADZE_OK;
+    const onednn *e = c->ctx->state;
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_primitive_desc_t pd = NULL;
+    prepared *p = adze_calloc(1, sizeof *p);
+    REQUIRE(p, ADZE_ENOMEM, "linear: host bytes");
+    int64_t M = c->in[LINEAR_W].shape.dim[0], K = c->in[LINEAR_W].shape.dim[1];
+    int64_t rows = adze_shape_count(&c->in[LINEAR_X].shape) / K;
+    dnnl_memory_desc_t src = plain_md(2, (int64_t[]){ rows, K }, dnnl_ab), dst = plain_md(2, (int64_t[]){ rows, M }, dnnl_ab);
+    dnnl_memory_desc_t plain = plain_md(2, (int64_t[]){ K, M }, dnnl_ba), bias = plain_md(2, (int64_t[]){ 1, M }, dnnl_ab);
+    dnnl_memory_desc_t weights;
+    dnnl_memory_desc_init_by_tag(&weights, 2, plain.dims, dnnl_f32, dnnl_format_tag_any);
+    bool has_bias = c->in[LINEAR_B].present;
+    dnnl_matmul_desc_t desc;
+    TRY(check(dnnl_matmul_desc_init(&desc, &src, &weights, has_bias ? &bias : NULL, &dst), "matmul"));
+    TRY(user_scratchpad(&attr));
+    TRY(check(dnnl_primitive_desc_create(&pd, &desc, attr, e->engine, NULL), "matmul"));
+    TRY(check(dnnl_primitive_create(&p->primitive, pd), "matmul"));
+    TRY(add_arg(p, e, DNNL_ARG_SRC, &src, DNNL_MEMORY_NONE));
+    TRY(add_arg(p, e, DNNL_ARG_DST, &dst, DNNL_MEMORY_NONE));
+    TRY(prepare_weights(p, e, &plain, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), has_bias ? &bias : NULL));
+    TRY(book_scratchpad(c, p, pd));
+    c->state = p;
+    p = NULL;
+done:
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    if (attr) dnnl_primitive_attr_destroy(attr);
+    prepared_destroy(p);
+    return st;
+}
+
+static adze_status linear_run(const adze_call *c)
+{
+    prepared *p = c->state;
+    uint64_t version = *c->in[LINEAR_W].version + (c->in[LINEAR_B].version ? *c->in[LINEAR_B].version : 0);
+    if (version != p->version) {
+        if (p->bias) memcpy(p->bias, c->in[LINEAR_B].data, (size_t)c->in[LINEAR_W].shape.dim[0] * sizeof(float));
+        adze_status st = pack_weights(p, c, c->in[LINEAR_W].data);
+        if (st != ADZE_OK) return st;
+        p->version = version;
+    }
+    set_handle(p, DNNL_ARG_SRC, c->in[LINEAR_X].data);
+    set_handle(p, DNNL_ARG_DST, c->out[0].data);
+    set_handle(p, DNNL_ARG_SCRATCHPAD, c->scratch);
+    return execute(p, c);
+}
+
+const adze_kernel adze_onednn_linear = {
+    .name = "onednn", .accepts = linear_accepts, .prepare = linear_prepare, .run = linear_run, .release = release,
+};

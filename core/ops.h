@@ -1,0 +1,90 @@
+/* ops.h - builder functions: each adds one node to a graph and returns its output (ADZE_NONE after an error).
+ *
+ * Shapes: x (N,H,W,C) unless stated; weights in the reference's shapes. Sources: the operations of torch.nn.functional
+ * of the same names; golden values under golden/ops. */
+#ifndef ADZE_CORE_OPS_H
+#define ADZE_CORE_OPS_H
+
+#include "core/graph.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct {
+    int stride[2], dilation[2]; /* rows, columns */
+    int pad[4];                 /* top, left, bottom, right; zeros */
+    int groups;
+} adze_conv2d_opts;
+#define ADZE_CONV2D_OPTS ((adze_conv2d_opts){ .stride = { 1, 1 }, .dilation = { 1, 1 }, .pad = { 0, 0, 0, 0 }, .groups = 1 })
+
+/* w (Co, C/groups, Kh, Kw); b (Co) or ADZE_NONE. y (N,Ho,Wo,Co), Ho = floor((H + top + bottom - dilation*(Kh-1) - 1)/stride) + 1. */
+adze_value adze_conv2d(adze_graph *g, adze_value x, adze_value w, adze_value b, const adze_conv2d_opts *opts);
+/* Padding of TensorFlow's "SAME": out = ceil(n/s), total = max((out-1)*s + k - n, 0), the odd pixel at the end. */
+adze_conv2d_opts adze_conv2d_same_opts(adze_shape x, int64_t Kh, int64_t Kw, int stride, int groups);
+
+/* Over all but the last dimension, with given statistics: y = (x - mean)/sqrt(var + eps)*gamma + beta; all (C). */
+adze_value adze_batch_norm(adze_graph *g, adze_value x, adze_value gamma, adze_value beta, adze_value mean,
+                           adze_value var, float eps);
+
+typedef enum {
+    ADZE_ACT_NONE, ADZE_ACT_RELU, ADZE_ACT_RELU6, ADZE_ACT_LEAKY_RELU /* a = slope */, ADZE_ACT_GELU, ADZE_ACT_GELU_TANH,
+    ADZE_ACT_QUICK_GELU, ADZE_ACT_SILU, ADZE_ACT_SIGMOID, ADZE_ACT_TANH, ADZE_ACT_SOFTPLUS /* a = beta, b = threshold */,
+    ADZE_ACT_LOG_SIGMOID, ADZE_ACT_EXP, ADZE_ACT_LOG, ADZE_ACT_SQRT, ADZE_ACT_SOFT_CLAMP /* a*tanh(x/b) */,
+    ADZE_ACT_COUNT
+} adze_act;
+/* Elementwise, any shape. a and b: see the enum; ignored elsewhere. */
+adze_value adze_activation(adze_graph *g, adze_value x, adze_act act, float a, float b);
+const char *adze_act_name(adze_act act);
+
+typedef enum { ADZE_BINARY_ADD, ADZE_BINARY_SUB, ADZE_BINARY_MUL, ADZE_BINARY_DIV } adze_binary_fn;
+/* Elementwise with broadcasting: shapes aligned at the last dimension, a dimension of 1 is repeated. */
+adze_value adze_binary(adze_graph *g, adze_binary_fn fn, adze_value x, adze_value z);
+
+typedef struct {
+    int kernel[2], stride[2];
+    int pad[4];             /* top, left, bottom, right */
+    bool max;               /* else mean */
+    bool count_include_pad; /* mean only: padding counts in the divisor */
+} adze_pool2d_opts;
+adze_value adze_pool2d(adze_graph *g, adze_value x, const adze_pool2d_opts *opts);
+/* Mean over the window floor(i*n/m) .. ceil((i+1)*n/m)-1 per axis; (N,H,W,C) -> (N,Ho,Wo,C). */
+adze_value adze_adaptive_pool2d(adze_graph *g, adze_value x, int64_t Ho, int64_t Wo);
+/* The same along the last dimension: (...,n) -> (...,m). */
+adze_value adze_adaptive_pool1d(adze_graph *g, adze_value x, int64_t m);
+
+/* x (...,K), w (M,K), b (M) or ADZE_NONE: y = x w^T + b, (...,M). */
+adze_value adze_linear(adze_graph *g, adze_value x, adze_value w, adze_value b);
+/* Same elements, other shape; costs nothing. */
+adze_value adze_reshape(adze_graph *g, adze_value x, adze_shape shape);
+
+typedef enum { ADZE_INTERPOLATE_NEAREST, ADZE_INTERPOLATE_BILINEAR, ADZE_INTERPOLATE_BICUBIC } adze_interpolate_mode;
+typedef struct {
+    adze_interpolate_mode mode;
+    int64_t out[2]; /* Ho, Wo */
+    bool align_corners, antialias;
+} adze_interpolate_opts;
+/* As torch.nn.functional.interpolate with a given size. bicubic: a = -0.75; with antialias the kernel is widened by
+ * max(1, in/out) and bicubic uses a = -0.5. */
+adze_value adze_interpolate(adze_graph *g, adze_value x, const adze_interpolate_opts *opts);
+
+typedef struct {
+    int kernel[2], stride[2], pad[2], dilation[2];
+} adze_unfold_opts;
+/* Patches as rows: (N, Ho*Wo, C*Kh*Kw), element order c, ky, kx; zeros outside. */
+adze_value adze_unfold(adze_graph *g, adze_value x, const adze_unfold_opts *opts);
+
+enum { ADZE_PATCH_EMBED_LAYERS = 4 };
+typedef struct {
+    int patch;            /* odd side of the neighbourhood */
+    int64_t pretrain_dim; /* D1: each layer's patch is averaged to this length */
+    int64_t target_dim;   /* D2: the concatenated layers are averaged to this length */
+} adze_patch_embed_opts;
+/* PatchCore's locally aware patch features (Roth et al., CVPR 2022; specs: steps 2-6 as one linear map per layer).
+ * features[k] (N,Hk,Wk,Ck), the first sets the grid; y (N, H0*W0, D2). Inference only. */
+adze_value adze_patch_embed(adze_graph *g, const adze_value *features, int n_features, const adze_patch_embed_opts *opts);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

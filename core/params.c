@@ -1,0 +1,84 @@
+/* params.c - one block of parameters. Entry: adze_params_create(). Each starts at a multiple of 16 floats. */
+#include "core/params.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "core/backend.h"
+#include "core/graph_impl.h"
+#include "core/memory.h"
+#include "core/params_impl.h"
+
+static int64_t padded(int64_t n) { return (n + 15) / 16 * 16; }
+
+adze_status adze_params_create(adze_params **out, adze_ctx *ctx, const adze_graph *g)
+{
+    adze_status st = ADZE_OK;
+    *out = NULL;
+    adze_params *p = adze_calloc(1, sizeof *p);
+    REQUIRE(p, ADZE_ENOMEM, "parameters: %zu host bytes", sizeof *p);
+    p->ctx = ctx;
+    TRY(adze_graph_check(g));
+    REQUIRE(p->param = adze_calloc((size_t)g->n_values, sizeof *p->param), ADZE_ENOMEM, "parameters: a table");
+    static const adze_value_kind order[] = { ADZE_VALUE_PARAM, ADZE_VALUE_FROZEN };
+    for (int pass = 0; pass < 2; pass++) {
+        for (int32_t v = 0; v < g->n_values; v++) {
+            if (g->value[v].kind != order[pass]) continue;
+            param *q = &p->param[p->n];
+            REQUIRE(q->name = adze_strdup(g->value[v].name), ADZE_ENOMEM, "parameters: a name");
+            p->n++;
+            q->shape = g->value[v].shape;
+            q->offset = p->n_floats;
+            q->trainable = pass == 0;
+            q->version = 1;
+            p->n_floats += padded(adze_shape_count(&q->shape));
+        }
+        if (pass == 0) p->n_trainable = p->n_floats;
+    }
+    void *block;
+    TRY(ctx->backend->alloc(ctx, (size_t)p->n_floats * sizeof(float), &block));
+    p->data = block;
+    for (int i = 0; i < p->n && ctx->backend->host_memory; i++)
+        memset(p->data + p->param[i].offset, 0, (size_t)padded(adze_shape_count(&p->param[i].shape)) * sizeof(float));
+    *out = p;
+    p = NULL;
+done:
+    adze_params_destroy(p);
+    return st;
+}
+
+void adze_params_destroy(adze_params *p)
+{
+    if (!p) return;
+    for (int i = 0; i < p->n; i++) adze_free(p->param[i].name);
+    adze_free(p->param);
+    if (p->data) p->ctx->backend->free(p->ctx, p->data);
+    adze_free(p);
+}
+
+int adze_params_count(const adze_params *p) { return p->n; }
+const char *adze_params_name(const adze_params *p, int i) { return p->param[i].name; }
+adze_shape adze_params_shape(const adze_params *p, int i) { return p->param[i].shape; }
+size_t adze_params_bytes(const adze_params *p) { return (size_t)p->n_floats * sizeof(float); }
+
+int adze_params_find(const adze_params *p, const char *name)
+{
+    for (int i = 0; i < p->n; i++)
+        if (strcmp(p->param[i].name, name) == 0) return i;
+    return -1;
+}
+
+adze_status adze_params_write(adze_params *p, int i, const float *from_host)
+{
+    param *q = &p->param[i];
+    q->version++;
+    return p->ctx->backend->write(p->ctx, p->data + q->offset, from_host,
+                                  (size_t)adze_shape_count(&q->shape) * sizeof(float));
+}
+
+adze_status adze_params_read(const adze_params *p, int i, float *to_host)
+{
+    const param *q = &p->param[i];
+    return p->ctx->backend->read(p->ctx, to_host, p->data + q->offset,
+                                 (size_t)adze_shape_count(&q->shape) * sizeof(float));
+}

@@ -1,0 +1,50 @@
+/* plan.h - a graph made ready to run: fused, scheduled, with every buffer placed in one arena and every kernel chosen.
+ *
+ * Only nodes that an output needs are scheduled. After adze_plan_create nothing allocates. */
+#ifndef ADZE_CORE_PLAN_H
+#define ADZE_CORE_PLAN_H
+
+#include "core/context.h"
+#include "core/graph.h"
+#include "core/params.h"
+#include "core/text.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct adze_plan adze_plan; /* opaque: owns the arena and the prepared kernels */
+
+typedef struct {
+    bool no_fusion; /* keep every node as it was built: for tests */
+} adze_plan_opts;
+#define ADZE_PLAN_OPTS ((adze_plan_opts){ .no_fusion = false })
+
+/* `ctx` and `params` are borrowed until the plan is destroyed; `g` only during the call. */
+adze_status adze_plan_create(adze_plan **out, adze_ctx *ctx, const adze_graph *g, adze_params *params,
+                             const adze_plan_opts *opts);
+void adze_plan_destroy(adze_plan *plan);
+
+/* Copies a whole input in, or a kept output out; float32 in the value's shape. ADZE_EINVAL for other values. */
+adze_status adze_plan_write(adze_plan *plan, adze_value input, const float *from_host);
+adze_status adze_plan_read(adze_plan *plan, adze_value output, float *to_host);
+/* The memory of an input or output itself on backends with host memory, else NULL; valid until the plan is destroyed. */
+float *adze_plan_host_data(adze_plan *plan, adze_value v);
+
+adze_status adze_plan_run(adze_plan *plan);
+
+/* A table of steps: op, kernel, shape, bytes, FLOPs, place in the arena; then the totals. */
+void adze_plan_print(const adze_plan *plan, adze_text *text);
+/* High-water mark of the arena. */
+size_t adze_plan_arena_bytes(const adze_plan *plan);
+double adze_plan_flops(const adze_plan *plan);
+
+/* Seconds spent per step since the last reset, for profiles; measuring is off until switched on. */
+void adze_plan_profile(adze_plan *plan, bool on);
+/* Table of ops by time with GFLOP/s and GB/s. */
+void adze_plan_profile_print(const adze_plan *plan, adze_text *text);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

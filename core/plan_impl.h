@@ -1,0 +1,45 @@
+/* plan_impl.h - the inside of a plan, shared by fuse.c, arena.c and plan.c. Not installed. */
+#ifndef ADZE_CORE_PLAN_IMPL_H
+#define ADZE_CORE_PLAN_IMPL_H
+
+#include "core/graph_impl.h"
+#include "core/params_impl.h"
+#include "core/plan.h"
+
+/* A piece of arena memory: alive from step `first` to step `last`, both included. */
+typedef struct {
+    size_t n_bytes, offset;
+    int32_t first, last;
+} plan_buffer;
+
+typedef struct {
+    graph_node node; /* a copy: fusion rewrites it */
+    adze_call call;
+    int32_t scratch; /* buffer, -1 for none */
+    bool removed;    /* fused into another step, or needed by nobody */
+    double seconds;
+} plan_step;
+
+struct adze_plan {
+    adze_ctx *ctx;       /* borrowed */
+    adze_params *params; /* borrowed */
+    graph_value *value;  /* owned copy; names owned */
+    int32_t n_values;
+    plan_step *step; /* owned */
+    int32_t n_steps;
+    int32_t *buffer_of; /* owned: value -> buffer, -1 for none */
+    plan_buffer *buffer; /* owned */
+    int32_t n_buffers;
+    size_t arena_bytes;
+    unsigned char *arena; /* owned, on the device */
+    bool profile;
+    int64_t n_profiled;
+};
+
+/* fuse.c: marks steps that no output needs as removed, and joins convolutions with what follows them. */
+void adze_plan_prune(adze_plan *plan);
+void adze_plan_fuse(adze_plan *plan);
+/* arena.c: gives every buffer an offset so that buffers alive together do not overlap; sets arena_bytes. */
+adze_status adze_arena_place(plan_buffer *buffer, int32_t n, size_t *arena_bytes);
+
+#endif
