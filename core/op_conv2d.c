@@ -44,18 +44,13 @@ static double conv2d_flops(const adze_call *c)
     return 2.0 * (double)adze_shape_count(&c->out[0].shape) * (double)adze_shape_span(w, 1, 4);
 }
 
-void adze_conv2d_fold(const adze_call *c, double *scale, double *shift)
+void adze_batch_norm_fold(const adze_norm_stats *bn, int64_t Co, int64_t K, const float *w, const float *b, float *w_out,
+                          float *b_out)
 {
-    const conv2d_attrs *a = c->attrs;
-    const float *b = c->in[CONV2D_B].data;
-    int64_t Co = c->in[CONV2D_W].shape.dim[0];
     for (int64_t k = 0; k < Co; k++) {
-        double bias = b ? b[k] : 0.0;
-        scale[k] = 1.0, shift[k] = bias;
-        if (!c->in[CONV2D_GAMMA].present) continue;
-        double g = c->in[CONV2D_GAMMA].data[k] / sqrt((double)c->in[CONV2D_VAR].data[k] + a->eps);
-        scale[k] = g;
-        shift[k] = (bias - c->in[CONV2D_MEAN].data[k]) * g + c->in[CONV2D_BETA].data[k];
+        double g = bn->gamma[k] / sqrt((double)bn->var[k] + bn->eps), bias = b ? b[k] : 0.0;
+        b_out[k] = (float)((bias - bn->mean[k]) * g + bn->beta[k]);
+        for (int64_t i = 0; i < K; i++) w_out[k * K + i] = (float)(w[k * K + i] * g);
     }
 }
 

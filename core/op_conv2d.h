@@ -19,8 +19,15 @@ typedef struct {
     float act_a, act_b;
 } conv2d_attrs;
 
-/* Per output channel (Co): y = scale * conv(x, w) + shift, from bias and batch norm; in double. */
-void adze_conv2d_fold(const adze_call *c, double *scale, double *shift);
+/* Statistics and affine parameters of a batch norm, (Co) each. */
+typedef struct {
+    const float *gamma, *beta, *mean, *var;
+    float eps;
+} adze_norm_stats;
+
+/* Folds a batch norm into the convolution before it: w (Co,K) and b (Co, or NULL) -> w_out, b_out. Computed in double. */
+void adze_batch_norm_fold(const adze_norm_stats *bn, int64_t Co, int64_t K, const float *w, const float *b, float *w_out,
+                          float *b_out);
 
 /* One element of an activation, in double (op_activation.c). */
 double adze_act_apply(int act, float a, float b, double x);

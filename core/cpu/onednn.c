@@ -257,21 +257,17 @@ static adze_status conv2d_refresh(const adze_call *c)
     if (version == p->version && version != 0) return ADZE_OK;
 
     int64_t Co = c->in[CONV2D_W].shape.dim[0], K = adze_shape_span(&c->in[CONV2D_W].shape, 1, 4);
-    double *scale = NULL;
     float *folded = NULL;
     if (c->in[CONV2D_GAMMA].present) {
-        REQUIRE(scale = adze_malloc(2 * (size_t)Co * sizeof *scale), ADZE_ENOMEM, "conv2d: folding");
+        const conv2d_attrs *a = c->attrs;
+        adze_norm_stats bn = { .gamma = c->in[CONV2D_GAMMA].data, .beta = c->in[CONV2D_BETA].data,
+                               .mean = c->in[CONV2D_MEAN].data, .var = c->in[CONV2D_VAR].data, .eps = a->eps };
         REQUIRE(folded = adze_malloc((size_t)(Co * K) * sizeof *folded), ADZE_ENOMEM, "conv2d: folding");
-        adze_conv2d_fold(c, scale, scale + Co);
-        for (int64_t k = 0; k < Co; k++) {
-            p->bias[k] = (float)scale[Co + k];
-            for (int64_t i = 0; i < K; i++) folded[k * K + i] = (float)(c->in[CONV2D_W].data[k * K + i] * scale[k]);
-        }
+        adze_batch_norm_fold(&bn, Co, K, c->in[CONV2D_W].data, c->in[CONV2D_B].data, folded, p->bias);
     } else if (c->in[CONV2D_B].present) memcpy(p->bias, c->in[CONV2D_B].data, (size_t)Co * sizeof(float));
     TRY(pack_weights(p, c, folded ? folded : c->in[CONV2D_W].data));
     p->version = version;
 done:
-    adze_free(scale);
     adze_free(folded);
     return st;
 }
