@@ -1,1 +1,2 @@
-# tests of datasets/
+adze_test(datasets/test_dataset.c)
+adze_test(datasets/test_loader.c)
