@@ -1,1 +1,2 @@
 # tests of train/
+add_test(NAME train/test_adze COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/train/test_adze.sh $<TARGET_FILE:adze>)
