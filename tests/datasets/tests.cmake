@@ -1,2 +1,5 @@
 adze_test(datasets/test_dataset.c)
+adze_test(datasets/test_decode.c)
 adze_test(datasets/test_loader.c)
+adze_test(datasets/test_resize.c)
+adze_test(datasets/test_samples.c)
