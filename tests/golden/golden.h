@@ -28,6 +28,7 @@ bool golden_weights(golden *g);
 bool golden_backbones(golden *g);
 bool golden_metrics(golden *g);
 bool golden_patchcore(golden *g);
+bool golden_patchcore_model(golden *g); /* kinds embed and pipeline */
 
 /* Deterministic tensors (golden/README.md). `n` elements into new memory (free). */
 float *golden_unit(const char *name, int64_t n);

@@ -241,5 +241,5 @@ bool golden_patchcore(golden *g)
             kinds[i].run(g);
             return true;
         }
-    return false;
+    return golden_patchcore_model(g);
 }

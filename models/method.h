@@ -1,0 +1,96 @@
+/* method.h - a detection method as one struct of functions, and the models made with it.
+ *
+ * A method knows nothing of files, loops, devices or command lines. Its tensors come from a source and go to a sink, both
+ * given by the caller. Adding a method = one file in models/, one line in the registry (method.c), its tests. */
+#ifndef ADZE_MODELS_METHOD_H
+#define ADZE_MODELS_METHOD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/context.h"
+#include "core/options.h"
+#include "core/tensor.h"
+#include "core/text.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Looks a tensor up by name: float32, row-major, borrowed until the next call. ADZE_EINPUT if there is none. */
+typedef struct {
+    adze_status (*find)(void *user, const char *name, adze_shape *shape, const float **data);
+    void *user;
+} adze_tensor_source;
+
+typedef enum { ADZE_TENSOR_F32, ADZE_TENSOR_I64 } adze_tensor_type;
+/* Receives the tensors of a model, borrowed during the call. */
+typedef struct {
+    adze_status (*put)(void *user, const char *name, adze_tensor_type type, adze_shape shape, const void *data);
+    void *user;
+} adze_tensor_sink;
+
+/* Long work reports here on the caller's thread; false stops it (ADZE_EINTERRUPTED). */
+typedef struct {
+    bool (*step)(void *user, const char *what, int64_t done, int64_t total);
+    void *user;
+} adze_work_progress;
+
+typedef struct {
+    adze_ctx *ctx;               /* borrowed by the model */
+    const char *backbone;        /* a name of models/backbone.h */
+    bool folded;                 /* its weights have batch norm folded in */
+    int64_t H, W, batch;
+    uint64_t seed;
+    const adze_options *options; /* the method's own; borrowed during create */
+    adze_tensor_source weights;  /* the backbone's tensors by their reference names; used during create */
+    bool fit;                    /* the model will be fitted; else it will be loaded and score only */
+} adze_model_setup;
+
+typedef struct adze_model adze_model; /* opaque: one per method and category */
+
+/* Largest amounts of host memory that a phase will hold, in bytes; 0 ends the list. */
+typedef struct {
+    const char *what;
+    size_t n_bytes;
+} adze_memory_item;
+enum { ADZE_MEMORY_ITEMS = 12 };
+
+typedef struct adze_method {
+    const char *name, *summary, *source; /* source: paper and code that define it */
+    const adze_option *options;
+    size_t n_options;
+    const char *backbone;                /* the benchmark's choice */
+    int64_t batch;                       /* default batch of images */
+    int64_t pooling;                     /* image score: 0 = maximum of the map, else of its pooling x pooling mean */
+
+    adze_status (*create)(adze_model **out, const adze_model_setup *setup);
+    void (*destroy)(adze_model *m);
+    /* What fitting on n_images will hold at once (setup->fit models), or scoring (others). */
+    void (*memory)(const adze_model *m, int64_t n_images, adze_memory_item items[ADZE_MEMORY_ITEMS]);
+    /* Methods without gradients: begin, add every image once, end. x (batch,H,W,3) normalised, the first n count. */
+    adze_status (*fit_begin)(adze_model *m, int64_t n_images);
+    adze_status (*fit_add)(adze_model *m, const float *x, int64_t n);
+    adze_status (*fit_end)(adze_model *m, const adze_work_progress *progress);
+    /* Images of one training pass that are used: the benchmark's loader drops some. Sets keep[i]. */
+    void (*fit_choose)(const adze_model *m, int64_t n_images, bool *keep);
+    /* Everything that scoring needs besides the setup. */
+    adze_status (*save)(const adze_model *m, const adze_tensor_sink *sink);
+    adze_status (*load)(adze_model *m, const adze_tensor_source *source);
+    /* x as for fit_add -> map (n,H,W); own (n): the model's own image score, NULL allowed. */
+    adze_status (*score)(adze_model *m, const float *x, int64_t n, float *map, float *own);
+    /* One line of facts for people and run records, after fitting or scoring. */
+    void (*facts)(const adze_model *m, adze_text *text);
+    /* Tables of the model's plans. */
+    void (*print_plan)(const adze_model *m, adze_text *text);
+} adze_method;
+
+/* The registry, in the order of the benchmark's table; NULL past the end. */
+const adze_method *adze_method_at(int i);
+/* ADZE_EINVAL with the nearest known name. */
+adze_status adze_method_find(const char *name, const adze_method **out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
