@@ -1,8 +1,9 @@
 /* rank_count.c - scores counted against sorted values. Entry: adze_rank_count().
  *
  * A table over equal intervals ("slots") gives the few values that a score must be compared with; on maps, where a
- * score resembles its left neighbour, the table's lines are mostly in cache. Compared with sorting the scores:
- *   bytes  reads 4n, writes nothing of size n      tried  radix sort, 3 passes: reads 12n, writes 12n, twice the time
+ * score resembles its left neighbour, the table's lines are mostly in cache. Reads 4n bytes and writes nothing of size
+ * n, where a radix sort of three passes would read and write 12n. Time: 6 ns a score and thread (EPYC, n = 15.6e6,
+ * m = 143,000), most of it in the counter's increment and the two reads of the table.
  * The slots span all but the outermost 1/1024 of the values, so that one outlier does not spoil them; a score beyond
  * falls into the first or last slot. The slot is a monotone function of the score (rounding is monotone), and values
  * and scores go through the same function: that is all that correctness needs. */
@@ -42,19 +43,22 @@ static void table_fill(table *t)
     for (int32_t s = 0; s < t->slots; s++) t->start[s + 1] += t->start[s];
 }
 
+/* Most slots hold no value or one: those are done without a branch, which could not be predicted. */
 static void count_block(const table *t, const double *x, int64_t n, uint32_t *count)
 {
     int32_t slot[BLOCK];
+    const uint32_t last = (uint32_t)(t->m - 1);
     for (int64_t i = 0; i < n; i++) slot[i] = slot_of(t, x[i]);
     for (int64_t i = 0; i < n; i++) {
-        uint32_t l = t->start[slot[i]], r = t->start[slot[i] + 1], end = r;
-        while (r - l > 4) {
+        uint32_t l = t->start[slot[i]], end = t->start[slot[i] + 1], r = end;
+        while (r - l > 1) {
             uint32_t middle = l + (r - l) / 2;
-            if (t->value[middle] < x[i]) l = middle + 1;
+            if (t->value[middle - 1] < x[i]) l = middle;
             else r = middle;
         }
-        while (l < r && t->value[l] < x[i]) l++;
-        count[2 * (size_t)l + (l < end && t->value[l] == x[i])]++;
+        double v = t->value[l < last ? l : last];
+        uint32_t some = l < end, below = some & (v < x[i]), equal = some & (v == x[i]);
+        count[2 * (size_t)(l + below) + equal]++;
     }
 }
 
@@ -80,7 +84,7 @@ adze_status adze_rank_count(const void *score, bool float64, int64_t n, const do
     table t = { .value = value, .m = m };
     uint32_t *part = NULL;
     REQUIRE(m <= INT64_C(1) << 30, ADZE_EINVAL, "rank count: %lld distinct scores, at most 2^30", (long long)m);
-    t.slots = 2 * m < SLOTS_MIN ? SLOTS_MIN : 2 * m > SLOTS_MAX ? SLOTS_MAX : (int32_t)(2 * m);
+    t.slots = 4 * m < SLOTS_MIN ? SLOTS_MIN : 4 * m > SLOTS_MAX ? SLOTS_MAX : (int32_t)(4 * m);
 
     /* A thread must have at least as much to count as its own counters take to add up. */
     int64_t cells = 2 * m + 1, useful = n / (cells + (1 << 15)) + 1;
@@ -93,6 +97,10 @@ adze_status adze_rank_count(const void *score, bool float64, int64_t n, const do
             part_bytes);
     table_fill(&t);
     for (int64_t c = 0; c < cells; c++) count[c] = 0;
+    if (m == 0) {
+        count[0] = n;
+        goto done;
+    }
 
     /* rounds, so that no 32-bit counter can overflow */
     const int64_t round = T * (INT64_C(1) << 31);

@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-/* One named value. `is_number`: the value is a JSON number or true/false/null and goes out unquoted. */
+/* One named value, borrowed. `is_number`: the value is a JSON number or true/false/null and goes out unquoted. */
 typedef struct {
     const char *key, *value;
     bool is_number;
