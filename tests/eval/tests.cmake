@@ -1,1 +1,2 @@
-# tests of eval/
+adze_test(eval/test_label.c)
+adze_test(eval/test_metrics.c)
