@@ -10,9 +10,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/memory.h"
 #include "datasets/decode.h"
 #include "datasets/mask.h"
@@ -43,13 +43,6 @@ struct adze_loader {
     int64_t released;    /* consumer is done with */
     double waited_s;
 };
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void settle(adze_loader_opts *o)
 {
@@ -245,9 +238,9 @@ adze_status adze_loader_next(adze_loader *l, const adze_sample **sample)
         return ADZE_OK;
     }
     slot *s = &l->slots[l->delivered % l->opts.queue];
-    double start = now_s();
+    double start = adze_clock_seconds();
     while (!s->ready) pthread_cond_wait(&l->filled, &l->lock);
-    l->waited_s += now_s() - start;
+    l->waited_s += adze_clock_seconds() - start;
     l->delivered++;
     pthread_mutex_unlock(&l->lock);
     *sample = &s->sample;
