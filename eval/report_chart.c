@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-enum { WIDTH = 320, HEIGHT = 240, LEFT = 42, RIGHT = 310, TOP = 10, BOTTOM = 200, BINS = 24 };
+enum { WIDTH = 320, HEIGHT = 240, LEFT = 46, RIGHT = 310, TOP = 10, BOTTOM = 200, BINS = 24 };
 
 static void open_chart(adze_text *out, const char *title)
 {
@@ -29,7 +29,7 @@ static void axis_names(adze_text *out, const char *x_name, const char *y_name)
     adze_text_printf(out, "<text class=\"n\" x=\"%d\" y=\"%d\" text-anchor=\"middle\">%s</text>\n", (LEFT + RIGHT) / 2,
                      HEIGHT - 6, x_name);
     adze_text_printf(out,
-                     "<text class=\"n\" x=\"12\" y=\"%d\" text-anchor=\"middle\" transform=\"rotate(-90 12 %d)\">%s</text>\n",
+                     "<text class=\"n\" x=\"10\" y=\"%d\" text-anchor=\"middle\" transform=\"rotate(-90 10 %d)\">%s</text>\n",
                      (TOP + BOTTOM) / 2, (TOP + BOTTOM) / 2, y_name);
 }
 
@@ -37,12 +37,15 @@ void adze_chart_curves(adze_text *out, const char *title, const char *x_name, co
                        bool diagonal, const adze_chart_series *series, int n_series)
 {
     enum { STEPS = 4 };
+    int n_drawn = 0;
+    for (int s = 0; s < n_series; s++) n_drawn += series[s].curve->n >= 2;
+    if (n_drawn == 0) return;
     open_chart(out, title);
     for (int k = 0; k <= STEPS; k++) {
         double t = (double)k / STEPS;
         adze_text_printf(out, "<path class=\"g\" d=\"M%d %.1fH%dM%.1f %dV%d\"/>\n", LEFT, y_at(t), RIGHT, x_at(t), TOP,
                          BOTTOM);
-        adze_text_printf(out, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%.3g</text>", LEFT - 5, y_at(t) + 4.0, t);
+        adze_text_printf(out, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%.3g</text>", LEFT - 4, y_at(t) + 4.0, t);
         adze_text_printf(out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"%s\">%.3g</text>\n", x_at(t), BOTTOM + 15,
                          k == STEPS ? "end" : "middle", t * x_max);
     }

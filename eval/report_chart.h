@@ -16,7 +16,8 @@ typedef struct {
     const char *name;
 } adze_chart_series;
 
-/* x from 0 to x_max, y from 0 to 1. Series with fewer than two points are left out. `diagonal` draws chance level. */
+/* x from 0 to x_max, y from 0 to 1. Series with fewer than two points are left out, and
+ * the whole drawing if none remains. `diagonal` draws chance level. */
 void adze_chart_curves(adze_text *out, const char *title, const char *x_name, const char *y_name, double x_max,
                        bool diagonal, const adze_chart_series *series, int n_series);
 
