@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tests/golden/case_tensor.h"
+
 typedef struct {
     const char *file;      /* the JSON file */
     const char *folder;    /* folder of the JSON file */
@@ -30,15 +32,9 @@ bool golden_metrics(golden *g);
 bool golden_patchcore(golden *g);
 bool golden_patchcore_model(golden *g); /* kinds embed and pipeline */
 
-/* Deterministic tensors (golden/README.md). `n` elements into new memory (free). */
-float *golden_unit(const char *name, int64_t n);
-float *golden_uniform(const char *name, double lo, double hi, int64_t n);
-/* Weight rule by name (prefix included) and shape. */
-float *golden_weight(const char *name, const int64_t *shape, int rank);
 /* From {"shape","rule","name",("lo","hi")}: rules unit, uniform [LO HI], weight, constant V, list v0 v1 ...; NULL with a
  * line on stderr if the rule is unknown. */
 float *golden_tensor(const json_t *spec, int64_t shape[8], int *rank, int64_t *n);
-uint64_t golden_hash(const char *name, uint64_t i);
 
 const char *golden_string(const json_t *object, const char *key, const char *fallback);
 int64_t golden_int(const json_t *object, const char *key, int64_t fallback);

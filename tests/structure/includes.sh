@@ -31,7 +31,7 @@ layer datasets 'core|datasets'
 layer checkpoints 'core|checkpoints'
 layer eval 'core|datasets|checkpoints|models|eval'
 layer train 'core|datasets|checkpoints|models|eval|train'
-layer bench 'core|cuda|datasets|checkpoints|models|eval|train|bench'
+layer bench 'core|cuda|datasets|checkpoints|models|eval|train|bench|tests/golden' # its checks use the case tensors
 
 mapfile -t metrics < <(sources eval | grep -E '^eval/(aupro|curve|label|loop_aupro|metrics|pixel_|rank_|strips|thresholded)')
 complain 'the metrics of eval/ see only core/' < <(includes "${metrics[@]}" | grep '"' | grep -vE '"(core|eval)/')
