@@ -1,5 +1,8 @@
+adze_test(datasets/test_check.c)
 adze_test(datasets/test_dataset.c)
 adze_test(datasets/test_decode.c)
 adze_test(datasets/test_loader.c)
 adze_test(datasets/test_resize.c)
 adze_test(datasets/test_samples.c)
+adze_test(datasets/test_synth.c)
+add_test(NAME datasets/test_adze_data COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/datasets/test_adze_data.sh $<TARGET_FILE:adze-data>)
