@@ -149,3 +149,15 @@ char *adze_path_join(const char *dir, const char *name)
     if (n == 0) return adze_strdup(name);
     return adze_strprintf("%.*s%s%s", (int)n, dir, dir[n - 1] == '/' ? "" : "/", name);
 }
+
+adze_status adze_program_folder(char **out)
+{
+    char path[4096];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    *out = NULL;
+    if (n <= 0) return adze_fail(ADZE_EINTERNAL, "cannot tell where this program lies: %s", strerror(errno));
+    path[n] = 0;
+    *strrchr(path, '/') = 0;
+    *out = adze_strdup(path);
+    return *out ? ADZE_OK : adze_fail(ADZE_ENOMEM, "no memory for a path");
+}

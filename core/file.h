@@ -36,6 +36,9 @@ const char *adze_path_base(const char *path);
 /* "dir/name" in new memory (adze_free); NULL if out of memory. No doubled slash. */
 char *adze_path_join(const char *dir, const char *name);
 
+/* Folder of the running program, without a slash at its end (adze_free). ADZE_EINTERNAL, ADZE_ENOMEM. */
+adze_status adze_program_folder(char **out);
+
 #ifdef __cplusplus
 }
 #endif

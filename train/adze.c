@@ -32,19 +32,6 @@ static const char *summary_of(const char *verb)
     return "";
 }
 
-/* Folder of this program, owned by the caller. */
-static adze_status own_folder(char **out)
-{
-    char path[4096];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
-    *out = NULL;
-    if (n <= 0) return adze_fail(ADZE_EINTERNAL, "cannot tell where this program lies: %s", strerror(errno));
-    path[n] = 0;
-    *strrchr(path, '/') = 0;
-    *out = adze_strdup(path);
-    return *out ? ADZE_OK : adze_fail(ADZE_ENOMEM, "no memory for a path");
-}
-
 static int is_program(const struct dirent *entry)
 {
     return strncmp(entry->d_name, prefix, sizeof prefix - 1) == 0 && entry->d_name[sizeof prefix - 1];
@@ -129,7 +116,7 @@ int main(int argc, char **argv)
     char *folder = NULL;
     const char *verb = argc > 1 ? argv[1] : "help";
     const bool help = strcmp(verb, "help") == 0 || strcmp(verb, "--help") == 0 || strcmp(verb, "-h") == 0;
-    TRY(own_folder(&folder));
+    TRY(adze_program_folder(&folder));
     if (strcmp(verb, "--version") == 0) printf("adze %s\n", ADZE_VERSION);
     else if (help && argc < 3) TRY(print_help(folder));
     else if (help) TRY(run_verb(folder, argv[2], (char *[]){ NULL, "--help", NULL }));

@@ -143,6 +143,16 @@ static void files_are_old_or_new(void **state)
     adze_free(rm);
 }
 
+static void program_folder_is_this_one(void **state)
+{
+    (void)state;
+    char *folder;
+    assert_int_equal(adze_program_folder(&folder), ADZE_OK);
+    char *self = adze_path_join(folder, "test_foundation");
+    assert_true(adze_file_exists(self));
+    adze_free(self), adze_free(folder);
+}
+
 static void text_grows_and_reports_lost_memory(void **state)
 {
     (void)state;
@@ -169,6 +179,7 @@ int main(void)
         cmocka_unit_test(sha256_gives_the_published_digests),
         cmocka_unit_test(hashes_agree_with_the_golden_rule),
         cmocka_unit_test(files_are_old_or_new),
+        cmocka_unit_test(program_folder_is_this_one),
         cmocka_unit_test(text_grows_and_reports_lost_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
