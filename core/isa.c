@@ -14,7 +14,8 @@ bool adze_isa_available(adze_isa isa)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     case ADZE_ISA_AVX512_BF16:
-        return adze_isa_available(ADZE_ISA_AVX512) && __builtin_cpu_supports("avx512bf16");
+        return adze_isa_available(ADZE_ISA_AVX512) && __builtin_cpu_supports("avx512bf16") &&
+               __builtin_cpu_supports("avx512vnni");
 #else
     default: break;
 #endif

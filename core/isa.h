@@ -18,7 +18,7 @@ typedef enum {
     ADZE_ISA_REFERENCE,  /* plain C */
     ADZE_ISA_AVX2,       /* with FMA */
     ADZE_ISA_AVX512,     /* F, BW, DQ, VL */
-    ADZE_ISA_AVX512_BF16 /* and VDPBF16PS */
+    ADZE_ISA_AVX512_BF16 /* and VDPBF16PS, VPDPBUSD */
 } adze_isa;
 
 bool adze_isa_available(adze_isa isa);

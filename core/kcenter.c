@@ -34,7 +34,7 @@ typedef struct {
     const float *x;
     int64_t N, d, K;
     const adze_score_kernels *kernels;
-    bool bf16;
+    adze_score_type type;
     int threads;
     float *m;         /* (N) upper bound of the value; exact once seen == n_picks */
     int32_t *seen;    /* (N) picks that m takes into account */
@@ -63,8 +63,7 @@ static int64_t tiles_of(int64_t K) { return (K + TILE - 1) / TILE; }
 
 static size_t packed_bytes(const kcenter *s, int64_t columns)
 {
-    return s->bf16 ? (size_t)columns * (size_t)(s->d + s->d % 2) * sizeof(uint16_t)
-                   : (size_t)columns * (size_t)s->d * sizeof(float);
+    return adze_score_packed_bytes(s->type, s->d, columns);
 }
 
 static size_t bins_of(int64_t K)
@@ -170,7 +169,7 @@ static void add_pick(kcenter *s, int64_t p)
     unsigned char *base = (unsigned char *)s->tiles + packed_bytes(s, tile * TILE);
     for (int64_t j = 0; j < s->d; j++) {
         double c = (double)x[j] - (double)s->mean[j], kept;
-        if (s->bf16) {
+        if (s->type == ADZE_SCORE_BF16) {
             uint16_t h = adze_bf16_round((float)c);
             ((uint16_t *)base)[(j / 2 * TILE + column) * 2 + j % 2] = h;
             kept = (double)adze_bf16_value(h);
@@ -214,16 +213,16 @@ static void update_tile(kcenter *s, worker *w, member *r, int n, int64_t tile, f
     int64_t first = tile * TILE;
     int picks = s->n_picks - first < TILE ? (int)(s->n_picks - first) : TILE;
     for (int j = 0; j < picks; j++) {
-        NB = fmaxf(NB, s->norm[first + j]);
-        rb = fmaxf(rb, s->residual[first + j]);
+        NB = s->norm[first + j] > NB ? s->norm[first + j] : NB;
+        rb = s->residual[first + j] > rb ? s->residual[first + j] : rb;
     }
     for (int i = 0; i < PANEL; i++) {
         bool wanted = i < n && r[i].open && s->seen[r[i].row] < first + picks;
         t[i] = wanted ? threshold(&r[i], NB, rb) : INFINITY;
     }
-    const void *packed = (const unsigned char *)s->tiles + packed_bytes(s, first);
-    if (s->bf16) s->kernels->tile_bf16(w->panel, packed, s->init + first, t, s->d, &w->hits);
-    else s->kernels->tile_f32(w->panel, packed, s->init + first, t, s->d, &w->hits);
+    adze_score_operands o = { .panel = w->panel, .tile = (const unsigned char *)s->tiles + packed_bytes(s, first),
+                              .init = s->init + first, .t = t, .D = s->d };
+    s->kernels->tile[s->type](&o, &w->hits);
     uint64_t valid = ~UINT64_C(0) >> (64 - picks);
     for (unsigned any = w->hits.any; any; any &= any - 1) {
         int i = __builtin_ctz(any);
@@ -251,15 +250,14 @@ static void update_panel(kcenter *s, worker *w, const int32_t *rows, int n, floa
 {
     member r[PANEL];
     adze_packed_row info[PANEL];
-    int64_t index[PANEL];
+    int64_t index[PANEL] = { 0 };
     int32_t oldest = INT32_MAX;
     for (int i = 0; i < n; i++) {
         index[i] = rows[i];
         if (s->seen[rows[i]] < oldest) oldest = s->seen[rows[i]];
     }
     if (oldest == s->n_picks) return;
-    if (s->bf16) adze_score_pack_bf16(s->x, index, n, s->d, s->mean, PANEL, w->panel, info);
-    else adze_score_pack_f32(s->x, index, n, s->d, s->mean, PANEL, w->panel, info);
+    s->kernels->pack[s->type](s->x, index, n, s->d, s->mean, PANEL, w->panel, info);
     for (int i = 0; i < n; i++) {
         r[i] = (member){ .row = rows[i], .open = true, .norm2 = info[i].norm2,
                          .margin = adze_score_margin_of(&info[i], s->A) };
@@ -485,9 +483,9 @@ adze_status adze_kcenter_select(const float *x, int64_t N, int64_t d, int64_t K,
     TRY(check_options(N, d, K, opts));
     TRY(adze_isa_resolve(opts->isa, &isa));
     s.kernels = adze_score_kernels_get(isa);
-    s.bf16 = s.kernels->tile_bf16 && isa != ADZE_ISA_REFERENCE;
+    s.type = s.kernels->tile[ADZE_SCORE_BF16] ? ADZE_SCORE_BF16 : ADZE_SCORE_F32;
     s.threads = adze_threads_resolve(opts->threads);
-    s.A = adze_score_accumulation(d, s.bf16);
+    s.A = adze_score_accumulation(d, s.type);
     /* direct distance in float: d/16 + 4 additions, a difference counted twice, a product, the root, all squared */
     s.slack = ((double)d / 16.0 + 16.0) * 0x1p-22;
     TRY(allocate(&s));

@@ -1,7 +1,7 @@
 /* knn.c - exact k nearest neighbours: the bank, pass 1, the certificate, pass 2, reruns. Entry: adze_bank_query().
  *
- * Loop order: a thread owns a group of up to 128 queries, packed once; bank tiles of 48 rows (192 KB in float32 at
- * D = 1024, 96 KB in bfloat16) pass by, each used by all panels of the group while it is in L2. Every query sees the tiles
+ * Loop order: a thread owns a group of up to 128 queries, packed once; bank tiles of 48 rows (at D = 1024
+ * 192 KB in float32, 96 in bfloat16, 48 in integers) pass by, each used by all panels of the group while it is in L2. Every query sees the tiles
  * in the same order whatever the number of threads, so the statistics repeat too. */
 #include "core/knn.h"
 
@@ -18,57 +18,75 @@
 enum {
     PANEL = ADZE_SCORE_QUERIES,
     TILE = ADZE_SCORE_ROWS,
-    GROUP = 128,         /* queries per thread and turn: their panels and one tile fit the L2 of 1 MB */
-    CANDIDATES_FLOOR = 128 /* candidate buffer: this + 2 k */
+    GROUP = 128,           /* queries per thread and turn: their panels and one tile fit the L2 of 1 MB */
+    CANDIDATES_FLOOR = 256 /* candidate buffer: this + 2 k */
 };
 
 static const double NORM_LIMIT = 1e18; /* squares and products stay far inside float32 */
 
 struct adze_bank {
     int64_t M, D, count;
-    bool sealed, bf16;
+    bool sealed;
+    adze_score_type type;
     int threads;
     const adze_score_kernels *kernels;
     float *rows;            /* (M,D) owned, as appended */
     float *mean;            /* (D) owned */
-    void *tiles;            /* (n_tiles, panel of 48) owned, float or uint16_t */
+    void *tiles;            /* (n_tiles) owned, packed as `type` */
     float *init;            /* (n_tiles*48) owned: -|b|^2/2, -FLT_MAX beyond the end */
     float *norm, *residual; /* (n_tiles*48) owned: NB, rb; 0 beyond the end */
+    float *scale;           /* (n_tiles*48) owned, for integers, as the next */
+    int32_t *shift;         /* (n_tiles*48) -128 * the sum of the row's integers */
 };
 
 static int64_t tiles_of(int64_t M) { return (M + TILE - 1) / TILE; }
 
-/* Elements of one packed row of a tile or panel. */
-static int64_t packed_length(int64_t D, bool bf16) { return bf16 ? D + D % 2 : D; }
-
-static size_t element_bytes(bool bf16) { return bf16 ? sizeof(uint16_t) : sizeof(float); }
-
-size_t adze_bank_bytes(int64_t M, int64_t D, adze_knn_precision precision)
+/* What pass 1 computes in; FASTEST resolved, float32 where the kernels have nothing else. */
+static adze_score_type type_of(adze_knn_precision precision, const adze_score_kernels *kernels)
 {
-    if (M < 1 || D < 1 || D > ADZE_BANK_MAX_D || M > INT32_MAX) return SIZE_MAX;
-    bool bf16 = precision == ADZE_KNN_BF16;
+    adze_score_type type = precision == ADZE_KNN_F32    ? ADZE_SCORE_F32
+                           : precision == ADZE_KNN_BF16 ? ADZE_SCORE_BF16
+                                                        : ADZE_SCORE_INT8;
+    return kernels->tile[type] ? type : ADZE_SCORE_F32;
+}
+
+static adze_status options_resolve(int64_t M, int64_t D, const adze_bank_opts *o, const adze_score_kernels **kernels)
+{
+    adze_status st = ADZE_OK;
+    adze_isa isa;
+    REQUIRE(M >= 1 && M <= INT32_MAX && D >= 1 && D <= ADZE_BANK_MAX_D, ADZE_EINVAL,
+            "bank: M=%" PRId64 " D=%" PRId64 ", want 1 <= M < 2^31, 1 <= D <= %d", M, D, ADZE_BANK_MAX_D);
+    REQUIRE(o->precision >= ADZE_KNN_FASTEST && o->precision <= ADZE_KNN_INT8, ADZE_EINVAL, "bank: precision %d is none",
+            (int)o->precision);
+    TRY(adze_isa_resolve(o->isa, &isa));
+    *kernels = adze_score_kernels_get(isa);
+done:
+    return st;
+}
+
+size_t adze_bank_bytes(int64_t M, int64_t D, const adze_bank_opts *opts)
+{
+    const adze_bank_opts o = opts ? *opts : ADZE_BANK_OPTS;
+    const adze_score_kernels *kernels = NULL;
+    if (options_resolve(M, D, &o, &kernels) != ADZE_OK) return SIZE_MAX;
     size_t padded = (size_t)tiles_of(M) * TILE; /* no overflow: below 2^32 * 2^17 * 4 */
     return sizeof(adze_bank) + (size_t)M * (size_t)D * sizeof(float) + (size_t)D * sizeof(float) +
-           padded * (size_t)packed_length(D, bf16) * element_bytes(bf16) + 3 * padded * sizeof(float);
+           adze_score_packed_bytes(type_of(o.precision, kernels), D, (int64_t)padded) + 5 * padded * sizeof(float);
 }
 
 adze_status adze_bank_create(adze_bank **out, int64_t M, int64_t D, const adze_bank_opts *opts)
 {
     adze_status st = ADZE_OK;
     adze_bank *b = NULL;
-    adze_isa isa;
+    const adze_score_kernels *kernels = NULL;
     const adze_bank_opts o = opts ? *opts : ADZE_BANK_OPTS;
     *out = NULL;
-    REQUIRE(M >= 1 && M <= INT32_MAX && D >= 1 && D <= ADZE_BANK_MAX_D, ADZE_EINVAL,
-            "bank: M=%" PRId64 " D=%" PRId64 ", want 1 <= M < 2^31, 1 <= D <= %d", M, D, ADZE_BANK_MAX_D);
-    REQUIRE(o.precision == ADZE_KNN_F32 || o.precision == ADZE_KNN_BF16, ADZE_EINVAL, "bank: precision %d is none",
-            (int)o.precision);
-    TRY(adze_isa_resolve(o.isa, &isa));
+    TRY(options_resolve(M, D, &o, &kernels));
     REQUIRE(b = adze_calloc(1, sizeof *b), ADZE_ENOMEM, "bank: %zu host bytes", sizeof *b);
     b->M = M, b->D = D;
     b->threads = adze_threads_resolve(o.threads);
-    b->kernels = adze_score_kernels_get(isa);
-    b->bf16 = o.precision == ADZE_KNN_BF16 && b->kernels->tile_bf16;
+    b->kernels = kernels;
+    b->type = type_of(o.precision, kernels);
     size_t rows_bytes = (size_t)M * (size_t)D * sizeof(float);
     REQUIRE(b->rows = adze_malloc(rows_bytes), ADZE_ENOMEM, "bank: %zu host bytes for %" PRId64 " rows of %" PRId64,
             rows_bytes, M, D);
@@ -86,7 +104,7 @@ void adze_bank_destroy(adze_bank *b)
 {
     if (!b) return;
     adze_free(b->rows), adze_free(b->mean), adze_free(b->tiles);
-    adze_free(b->init), adze_free(b->norm), adze_free(b->residual);
+    adze_free(b->init), adze_free(b->norm), adze_free(b->residual), adze_free(b->scale), adze_free(b->shift);
     adze_free(b);
 }
 
@@ -158,9 +176,9 @@ static void mean_of_rows(const adze_bank *b)
     }
 }
 
-static unsigned char *tile_at(const adze_bank *b, int64_t tile)
+static void *tile_at(const adze_bank *b, int64_t tile)
 {
-    return (unsigned char *)b->tiles + (size_t)(tile * TILE * packed_length(b->D, b->bf16)) * element_bytes(b->bf16);
+    return (unsigned char *)b->tiles + adze_score_packed_bytes(b->type, b->D, tile * TILE);
 }
 
 static int tile_rows(const adze_bank *b, int64_t tile)
@@ -174,13 +192,14 @@ static void pack_tile(adze_bank *b, int64_t tile)
     adze_packed_row info[TILE];
     int n = tile_rows(b, tile);
     const float *x = b->rows + tile * TILE * b->D;
-    if (b->bf16) adze_score_pack_bf16(x, NULL, n, b->D, b->mean, TILE, (uint16_t *)tile_at(b, tile), info);
-    else adze_score_pack_f32(x, NULL, n, b->D, b->mean, TILE, (float *)tile_at(b, tile), info);
+    b->kernels->pack[b->type](x, NULL, n, b->D, b->mean, TILE, tile_at(b, tile), info);
     for (int j = 0; j < TILE; j++) {
         int64_t at = tile * TILE + j;
         b->init[at] = j < n ? (float)(-0.5 * info[j].norm2) : -FLT_MAX;
         b->norm[at] = j < n ? info[j].norm : 0.0f;
         b->residual[at] = j < n ? info[j].residual : 0.0f;
+        b->scale[at] = j < n ? info[j].scale : 0.0f;
+        b->shift[at] = j < n ? -128 * info[j].sum : 0;
     }
 }
 
@@ -190,14 +209,17 @@ adze_status adze_bank_seal(adze_bank *b)
     REQUIRE(!b->sealed && b->count > 0, ADZE_EINVAL, "bank: sealing %s", b->sealed ? "twice" : "without rows");
     int64_t n_tiles = tiles_of(b->count);
     size_t padded = (size_t)n_tiles * TILE;
-    size_t tiles_bytes = padded * (size_t)packed_length(b->D, b->bf16) * element_bytes(b->bf16);
-    adze_free(b->tiles), adze_free(b->init), adze_free(b->norm), adze_free(b->residual); /* of a seal that failed */
+    size_t tiles_bytes = adze_score_packed_bytes(b->type, b->D, (int64_t)padded);
+    adze_free(b->tiles), adze_free(b->init), adze_free(b->norm); /* of a seal that failed */
+    adze_free(b->residual), adze_free(b->scale), adze_free(b->shift);
     b->tiles = adze_malloc(tiles_bytes);
     b->init = adze_malloc(padded * sizeof(float));
     b->norm = adze_malloc(padded * sizeof(float));
     b->residual = adze_malloc(padded * sizeof(float));
-    REQUIRE(b->tiles && b->init && b->norm && b->residual, ADZE_ENOMEM, "bank: %zu host bytes for the packed rows",
-            tiles_bytes + 3 * padded * sizeof(float));
+    b->scale = adze_malloc(padded * sizeof(float));
+    b->shift = adze_malloc(padded * sizeof(int32_t));
+    REQUIRE(b->tiles && b->init && b->norm && b->residual && b->scale && b->shift, ADZE_ENOMEM,
+            "bank: %zu host bytes for the packed rows", tiles_bytes + 5 * padded * sizeof(float));
     mean_of_rows(b);
 #pragma omp parallel for num_threads(b->threads) schedule(static)
     for (int64_t tile = 0; tile < n_tiles; tile++) pack_tile(b, tile);
@@ -222,8 +244,9 @@ typedef struct {
 typedef struct {
     adze_packed_row packed;
     adze_score_margin margin;
-    float limit; /* L: the k-th largest s - e so far; -inf before k rows, +inf after an overflow */
-    int n_low, n_candidates;
+    int64_t at;  /* its number among all queries */
+    float limit; /* L: s of the k-th nearest row so far; -inf before k rows, +inf after an overflow */
+    int n_nearest, n_kept;
 } query;
 
 /* One thread's memory. */
@@ -231,9 +254,8 @@ typedef struct {
     void *panels;       /* GROUP queries, packed */
     float *tile;        /* one float32 tile packed for a rerun; NULL for a float32 bank */
     query *queries;     /* (GROUP) */
-    float *low;         /* (GROUP,k) descending */
     candidate *kept;    /* (GROUP,room) */
-    neighbour *nearest; /* (k) ascending */
+    neighbour *nearest; /* (GROUP,k) ascending */
     int64_t candidates; /* direct distances computed */
     adze_score_hits hits;
 } worker;
@@ -243,82 +265,13 @@ typedef struct {
     const float *q;
     int64_t Q;
     int k, room;
-    bool bf16;            /* pass 1 of this round */
+    adze_score_type type; /* of pass 1 in this round */
     double A;             /* accumulation constant of this round */
     float *dist;          /* may be NULL */
     int32_t *idx;         /* may be NULL */
     unsigned char *again; /* (Q) 1: the certificate failed */
     worker *workers;
 } search;
-
-/* Drops the candidates that can no longer win. */
-static int compact(candidate *kept, int n, float limit)
-{
-    int left = 0;
-    for (int c = 0; c < n; c++)
-        if (kept[c].high >= limit) kept[left++] = kept[c];
-    return left;
-}
-
-static void raise_limit(query *q, float *low, int k, float s_low)
-{
-    if (q->n_low == k && s_low <= low[k - 1]) return;
-    int at = q->n_low < k ? q->n_low++ : k - 1;
-    for (; at > 0 && low[at - 1] < s_low; at--) low[at] = low[at - 1];
-    low[at] = s_low;
-    if (q->n_low == k) q->limit = low[k - 1];
-}
-
-static void consider(const search *s, worker *w, int64_t i, int32_t row, float score, float NB, float rb)
-{
-    query *q = &w->queries[i];
-    candidate *kept = w->kept + i * s->room;
-    float e = adze_score_error(&q->margin, NB, rb);
-    if (score + e < q->limit) return;
-    if (q->n_candidates == s->room) {
-        q->n_candidates = compact(kept, q->n_candidates, q->limit);
-        if (q->n_candidates == s->room) {
-            q->limit = INFINITY;
-            return;
-        }
-    }
-    kept[q->n_candidates++] = (candidate){ .high = score + e, .row = row };
-    raise_limit(q, w->low + i * s->k, s->k, score - e);
-}
-
-/* One tile against all panels of a group of n queries. NB, rb (48): the tile's rows as packed for this round. */
-static void scan_tile(const search *s, worker *w, int64_t n, int64_t tile, const void *rows, const float *NB,
-                      const float *rb)
-{
-    const adze_bank *b = s->b;
-    const float *init = b->init + tile * TILE;
-    size_t panel_bytes = (size_t)(PANEL * packed_length(b->D, s->bf16)) * element_bytes(s->bf16);
-    uint64_t valid = ~UINT64_C(0) >> (64 - tile_rows(b, tile));
-    float NB_max = 0.0f, rb_max = 0.0f;
-    for (int j = 0; j < TILE; j++) {
-        NB_max = fmaxf(NB_max, NB[j]);
-        rb_max = fmaxf(rb_max, rb[j]);
-    }
-    for (int64_t i0 = 0; i0 < n; i0 += PANEL) {
-        const unsigned char *panel = (const unsigned char *)w->panels + (size_t)(i0 / PANEL) * panel_bytes;
-        float t[PANEL];
-        for (int i = 0; i < PANEL; i++) {
-            const query *q = &w->queries[i0 + i];
-            t[i] = i0 + i < n ? q->limit - adze_score_error(&q->margin, NB_max, rb_max) : INFINITY;
-        }
-        if (s->bf16) b->kernels->tile_bf16((const uint16_t *)panel, rows, init, t, b->D, &w->hits);
-        else b->kernels->tile_f32((const float *)panel, rows, init, t, b->D, &w->hits);
-        for (unsigned any = w->hits.any; any; any &= any - 1) {
-            int i = __builtin_ctz(any);
-            for (uint64_t hit = w->hits.hit[i] & valid; hit; hit &= hit - 1) {
-                int j = __builtin_ctzll(hit);
-                consider(s, w, i0 + i, (int32_t)(tile * TILE + j), w->hits.s[i][j], NB[j], rb[j]);
-            }
-        }
-    }
-}
-
-/* ---- pass 2 ---------------------------------------------------------------------------------------------------- */
 
 /* Puts (dist, row) into the ascending list of at most k; equal distances: lower row first. */
 static int insert_neighbour(neighbour *list, int n, int k, double dist, int32_t row)
@@ -331,6 +284,90 @@ static int insert_neighbour(neighbour *list, int n, int k, double dist, int32_t 
     return n;
 }
 
+/* The direct distance of query i of the group to a row; raises L. */
+static void measure(const search *s, worker *w, int64_t i, int32_t row)
+{
+    const adze_bank *b = s->b;
+    query *q = &w->queries[i];
+    neighbour *nearest = w->nearest + i * s->k;
+    double dist = b->kernels->distance2(s->q + q->at * b->D, b->rows + row * b->D, b->D);
+    q->n_nearest = insert_neighbour(nearest, q->n_nearest, s->k, dist, row);
+    w->candidates++;
+    if (q->n_nearest < s->k) return;
+    double limit = 0.5 * (q->packed.norm2 - nearest[s->k - 1].dist);
+    q->limit = (float)(limit - fabs(limit) * 0x1p-23);
+}
+
+/* Drops the candidates that can no longer win. */
+static int compact(candidate *kept, int n, float limit)
+{
+    int left = 0;
+    for (int c = 0; c < n; c++)
+        if (kept[c].high >= limit) kept[left++] = kept[c];
+    return left;
+}
+
+static void keep(const search *s, worker *w, int64_t i, int32_t row, float high)
+{
+    query *q = &w->queries[i];
+    candidate *kept = w->kept + i * s->room;
+    if (high < q->limit) return;
+    if (q->n_kept == s->room) q->n_kept = compact(kept, q->n_kept, q->limit);
+    if (q->n_kept == s->room) q->limit = INFINITY;
+    else kept[q->n_kept++] = (candidate){ .high = high, .row = row };
+}
+
+/* The hits of query i in one tile, the best first: it raises L for the others. */
+static void consider(const search *s, worker *w, int64_t i, int64_t first, uint64_t hit, const float *score,
+                     const float *NB, const float *rb)
+{
+    query *q = &w->queries[i];
+    int best = __builtin_ctzll(hit);
+    for (uint64_t left = hit & (hit - 1); left; left &= left - 1)
+        if (score[__builtin_ctzll(left)] > score[best]) best = __builtin_ctzll(left);
+    if (score[best] >= q->limit) {
+        measure(s, w, i, (int32_t)(first + best));
+        hit &= ~(UINT64_C(1) << best);
+    }
+    for (; hit; hit &= hit - 1) {
+        int j = __builtin_ctzll(hit);
+        if (score[j] >= q->limit) measure(s, w, i, (int32_t)(first + j));
+        else keep(s, w, i, (int32_t)(first + j), score[j] + adze_score_error(&q->margin, NB[j], rb[j]));
+    }
+}
+
+/* One tile against all panels of a group of n queries. NB, rb (48): the tile's rows as packed for this round. */
+static void scan_tile(const search *s, worker *w, int64_t n, int64_t tile, const void *rows, const float *NB,
+                      const float *rb)
+{
+    const adze_bank *b = s->b;
+    float t[PANEL], scale[PANEL];
+    adze_score_operands o = { .tile = rows, .init = b->init + tile * TILE, .t = t, .query_scale = scale,
+                              .row_scale = b->scale + tile * TILE, .row_shift = b->shift + tile * TILE, .D = b->D };
+    uint64_t valid = ~UINT64_C(0) >> (64 - tile_rows(b, tile));
+    float NB_max = 0.0f, rb_max = 0.0f;
+    for (int j = 0; j < TILE; j++) {
+        NB_max = NB[j] > NB_max ? NB[j] : NB_max;
+        rb_max = rb[j] > rb_max ? rb[j] : rb_max;
+    }
+    for (int64_t i0 = 0; i0 < n; i0 += PANEL) {
+        o.panel = (const unsigned char *)w->panels + adze_score_packed_bytes(s->type, b->D, i0);
+        for (int i = 0; i < PANEL; i++) {
+            const query *q = &w->queries[i0 + i];
+            t[i] = i0 + i < n ? q->limit - adze_score_error(&q->margin, NB_max, rb_max) : INFINITY;
+            scale[i] = q->packed.scale;
+        }
+        b->kernels->tile[s->type](&o, &w->hits);
+        for (unsigned any = w->hits.any; any; any &= any - 1) {
+            int i = __builtin_ctz(any);
+            uint64_t hit = w->hits.hit[i] & valid;
+            if (hit) consider(s, w, i0 + i, tile * TILE, hit, w->hits.s[i], NB, rb);
+        }
+    }
+}
+
+/* ---- pass 2 ---------------------------------------------------------------------------------------------------- */
+
 static int by_high_descending(const void *a, const void *b)
 {
     const candidate *x = a, *y = b;
@@ -338,29 +375,23 @@ static int by_high_descending(const void *a, const void *b)
     return x->row < y->row ? -1 : x->row > y->row;
 }
 
-static void write_result(const search *s, const worker *w, int64_t at)
+static void write_result(const search *s, const neighbour *nearest, int64_t at)
 {
     for (int j = 0; j < s->k; j++) {
-        if (s->dist) s->dist[at * s->k + j] = (float)w->nearest[j].dist;
-        if (s->idx) s->idx[at * s->k + j] = w->nearest[j].row;
+        if (s->dist) s->dist[at * s->k + j] = (float)nearest[j].dist;
+        if (s->idx) s->idx[at * s->k + j] = nearest[j].row;
     }
 }
 
-/* Direct distances of query i's candidates, best first, until the bound says that no other can enter. */
-static void rank_candidates(const search *s, worker *w, int64_t i, int64_t at)
+/* Direct distances of query i's waiting candidates, best first, until the bound says that no other can enter. */
+static void rank_candidates(const search *s, worker *w, int64_t i)
 {
-    const adze_bank *b = s->b;
     query *q = &w->queries[i];
     candidate *kept = w->kept + i * s->room;
-    int n = compact(kept, q->n_candidates, q->limit), found = 0;
+    int n = compact(kept, q->n_kept, q->limit);
     qsort(kept, (size_t)n, sizeof *kept, by_high_descending);
-    for (int c = 0; c < n; c++) {
-        if (found == s->k && q->packed.norm2 - 2.0 * (double)kept[c].high > w->nearest[s->k - 1].dist) break;
-        double dist = b->kernels->distance2(s->q + at * b->D, b->rows + kept[c].row * b->D, b->D);
-        found = insert_neighbour(w->nearest, found, s->k, dist, kept[c].row);
-        w->candidates++;
-    }
-    write_result(s, w, at);
+    for (int c = 0; c < n && kept[c].high >= q->limit; c++) measure(s, w, i, kept[c].row);
+    write_result(s, w->nearest + i * s->k, q->at);
 }
 
 /* Pass 1 and 2 for queries which[0..n) (n <= GROUP) or, with `which` NULL, first, first + 1, ... */
@@ -371,33 +402,33 @@ static void search_group(const search *s, worker *w, int64_t first, const int64_
         adze_packed_row info[PANEL];
         int width = n - i0 < PANEL ? (int)(n - i0) : PANEL;
         const float *x = which ? s->q : s->q + (first + i0) * b->D;
-        const int64_t *row = which ? which + i0 : NULL;
-        int64_t offset = i0 * packed_length(b->D, s->bf16);
-        if (s->bf16) adze_score_pack_bf16(x, row, width, b->D, b->mean, PANEL, (uint16_t *)w->panels + offset, info);
-        else adze_score_pack_f32(x, row, width, b->D, b->mean, PANEL, (float *)w->panels + offset, info);
+        unsigned char *panel = (unsigned char *)w->panels + adze_score_packed_bytes(s->type, b->D, i0);
+        b->kernels->pack[s->type](x, which ? which + i0 : NULL, width, b->D, b->mean, PANEL, panel, info);
         for (int i = 0; i < PANEL; i++) {
             query *q = &w->queries[i0 + i];
             *q = (query){ .limit = -INFINITY };
-            if (i < width) q->packed = info[i], q->margin = adze_score_margin_of(&info[i], s->A);
+            if (i >= width) continue;
+            q->packed = info[i];
+            q->margin = adze_score_margin_of(&info[i], s->A);
+            q->at = which ? which[i0 + i] : first + i0 + i;
         }
     }
     for (int64_t tile = 0; tile < tiles_of(b->count); tile++) {
-        const float *NB = b->norm + tile * TILE, *rb = b->residual + tile * TILE;
-        if (s->bf16 == b->bf16) {
-            scan_tile(s, w, n, tile, tile_at(b, tile), NB, rb);
+        if (s->type == b->type) {
+            scan_tile(s, w, n, tile, tile_at(b, tile), b->norm + tile * TILE, b->residual + tile * TILE);
             continue;
         }
         adze_packed_row info[TILE]; /* a rerun: the bank keeps no float32 tiles */
         float norm[TILE] = { 0 }, residual[TILE] = { 0 };
         int rows = tile_rows(b, tile);
-        adze_score_pack_f32(b->rows + tile * TILE * b->D, NULL, rows, b->D, b->mean, TILE, w->tile, info);
+        b->kernels->pack[s->type](b->rows + tile * TILE * b->D, NULL, rows, b->D, b->mean, TILE, w->tile, info);
         for (int j = 0; j < rows; j++) norm[j] = info[j].norm, residual[j] = info[j].residual;
         scan_tile(s, w, n, tile, w->tile, norm, residual);
     }
     for (int64_t i = 0; i < n; i++) {
-        int64_t at = which ? which[i] : first + i;
-        s->again[at] = w->queries[i].limit == INFINITY;
-        if (!s->again[at]) rank_candidates(s, w, i, at);
+        const query *q = &w->queries[i];
+        s->again[q->at] = q->limit == INFINITY;
+        if (!s->again[q->at]) rank_candidates(s, w, i);
     }
 }
 
@@ -409,7 +440,7 @@ static void search_directly(const search *s, worker *w, int64_t at)
         double dist = b->kernels->distance2(s->q + at * b->D, b->rows + j * b->D, b->D);
         found = insert_neighbour(w->nearest, found, s->k, dist, (int32_t)j);
     }
-    write_result(s, w, at);
+    write_result(s, w->nearest, at);
 }
 
 static int64_t list_again(const search *s, int64_t *which)
@@ -430,7 +461,7 @@ static int64_t group_size(int64_t n, int threads)
 
 static void search_round(search *s, int threads, const int64_t *which, int64_t n)
 {
-    s->A = adze_score_accumulation(s->b->D, s->bf16);
+    s->A = adze_score_accumulation(s->b->D, s->type);
     int64_t size = group_size(n, threads), groups = (n + size - 1) / size;
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
     for (int64_t g = 0; g < groups; g++) {
@@ -442,7 +473,7 @@ static void search_round(search *s, int threads, const int64_t *which, int64_t n
 /* Cuts the scratch into the workers' parts; false if it does not hold them. */
 static bool workers_place(search *s, adze_scratch *scratch, int threads, int64_t **which)
 {
-    size_t D = (size_t)packed_length(s->b->D, s->b->bf16);
+    size_t D = (size_t)s->b->D;
     *which = adze_scratch_take(scratch, (size_t)s->Q * sizeof **which);
     s->again = adze_scratch_take(scratch, (size_t)s->Q);
     s->workers = adze_scratch_take(scratch, (size_t)threads * sizeof *s->workers);
@@ -450,22 +481,21 @@ static bool workers_place(search *s, adze_scratch *scratch, int threads, int64_t
     for (int t = 0; ok && t < threads; t++) {
         worker *w = &s->workers[t];
         *w = (worker){ .panels = adze_scratch_take(scratch, GROUP * D * sizeof(float)),
-                       .tile = s->b->bf16 ? adze_scratch_take(scratch, TILE * D * sizeof(float)) : NULL,
+                       .tile = s->b->type != ADZE_SCORE_F32 ? adze_scratch_take(scratch, TILE * D * sizeof(float)) : NULL,
                        .queries = adze_scratch_take(scratch, GROUP * sizeof(query)),
-                       .low = adze_scratch_take(scratch, GROUP * (size_t)s->k * sizeof(float)),
                        .kept = adze_scratch_take(scratch, GROUP * (size_t)s->room * sizeof(candidate)),
-                       .nearest = adze_scratch_take(scratch, (size_t)s->k * sizeof(neighbour)) };
-        ok = w->panels && (w->tile || !s->b->bf16) && w->queries && w->low && w->kept && w->nearest;
+                       .nearest = adze_scratch_take(scratch, GROUP * (size_t)s->k * sizeof(neighbour)) };
+        ok = w->panels && (w->tile || s->b->type == ADZE_SCORE_F32) && w->queries && w->kept && w->nearest;
     }
     return ok;
 }
 
 static size_t scratch_bytes(const search *s, int threads)
 {
-    size_t D = (size_t)packed_length(s->b->D, s->b->bf16), align = ADZE_MEMORY_ALIGN;
-    size_t each = (GROUP + (s->b->bf16 ? TILE : 0)) * D * sizeof(float) +
-                  GROUP * (sizeof(query) + (size_t)s->k * sizeof(float) + (size_t)s->room * sizeof(candidate)) +
-                  (size_t)s->k * sizeof(neighbour) + 6 * align;
+    size_t D = (size_t)s->b->D, align = ADZE_MEMORY_ALIGN;
+    size_t each = (GROUP + (s->b->type != ADZE_SCORE_F32 ? TILE : 0)) * D * sizeof(float) +
+                  GROUP * (sizeof(query) + (size_t)s->k * sizeof(neighbour) + (size_t)s->room * sizeof(candidate)) +
+                  5 * align;
     return (size_t)s->Q * (sizeof(int64_t) + 1) + (size_t)threads * (each + sizeof(worker)) + 3 * align;
 }
 
@@ -475,7 +505,7 @@ adze_status adze_bank_query(const adze_bank *b, const float *q, int64_t Q, int k
     adze_status st = ADZE_OK;
     adze_scratch scratch = { 0 };
     adze_bank_stats done_stats = { .queries = Q };
-    search s = { .b = b, .q = q, .Q = Q, .k = k, .room = CANDIDATES_FLOOR + 2 * k, .bf16 = b->bf16,
+    search s = { .b = b, .q = q, .Q = Q, .k = k, .room = CANDIDATES_FLOOR + 2 * k, .type = b->type,
                  .dist = dist, .idx = idx };
     int threads = b->threads;
     int64_t *which = NULL, n_again = 0, unsound = -1;
@@ -494,9 +524,9 @@ adze_status adze_bank_query(const adze_bank *b, const float *q, int64_t Q, int k
             scratch.size_bytes);
 
     search_round(&s, threads, NULL, Q);
-    if (s.bf16 && (n_again = list_again(&s, which)) > 0) {
+    if (s.type != ADZE_SCORE_F32 && (n_again = list_again(&s, which)) > 0) {
         done_stats.rerun_f32 = n_again;
-        s.bf16 = false;
+        s.type = ADZE_SCORE_F32;
         search_round(&s, threads, which, n_again);
     }
     n_again = list_again(&s, which);

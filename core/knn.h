@@ -4,27 +4,30 @@
  * direct differences summed in double, ordered by (distance, row), whatever the precision, the instruction set and the
  * number of threads.
  *
- * Pass 1 finds candidates by the expanded form in float32 or bfloat16; pass 2 computes their distances by direct
- * differences. The certificate that no other row belongs to the result, for query q and bank row b, both centred by
+ * Pass 1 finds candidates by the expanded form in float32, bfloat16 or 8-bit integers; pass 2 computes their distances
+ * by direct differences. The certificate that no other row belongs to the result, for query q and bank row b, both centred by
  * the bank's mean m (a common shift changes no distance):
  *
  *   |q - b|^2 = |q|^2 - 2 s,   s = <q,b> - |b|^2 / 2         the k nearest rows have the k largest s
- *   q', b'                      what pass 1 multiplies: q - m and b - m rounded to float32 or bfloat16
- *   rq = |q' - q|, rb = |b' - b|  measured in double while packing (bfloat16; a priori <= 2^-9 |q|, since rounding to
- *                               nearest with 8 significant bits has unit roundoff 2^-9), <= 2^-24 |q| (float32)
+ *   q', b'                      what pass 1 multiplies: q - m and b - m rounded to float32, to bfloat16, or to 255 steps
+ *                               of 1/127 of the row's largest element
+ *   rq = |q' - q|, rb = |b' - b|  measured in double while packing; a priori <= 2^-9 |q| for bfloat16, whose unit roundoff
+ *                               (8 significant bits, nearest) that is, and <= 2^-24 |q| for float32
  *   NQ >= |q|, |q'| and NB >= |b|, |b'|
  *
  *   |<q',b'> - <q,b>| = |<q'-q, b'> + <q, b'-b>| <= rq NB + NQ rb                              (Cauchy-Schwarz)
  *   the accumulation starts at -|b|^2/2 and adds D products, one after the other:
  *   |computed - exact| <= A (NQ NB + NB^2 / 2),   A = (D + 8) 2^-24 in float32; VDPBF16PS rounds at most three times
- *   per pair of products, possibly by truncation: A = (1.5 D + 8) 2^-23; both times 1.01 for the higher orders
+ *   per pair of products, possibly by truncation: A = (1.5 D + 8) 2^-23; integers are summed exactly and scaled
+ *   afterwards: A = 8 2^-24; all times 1.01 for the higher orders
  *
  *   e(q,b) = NB (rq + A NQ) + NQ rb + A NB^2 / 2 + 2^-40 (NQ + NB)^2 + 2^-100
  *
- * where the last terms cover the double arithmetic of pass 2 and underflow. With L the k-th largest of s - e over the
- * rows seen, a row with s + e < L is not among the k nearest. All others are kept as candidates. A query whose
- * candidates do not fit their buffer is run again: bfloat16 in float32, float32 as a direct scan. The numbers of such
- * reruns are reported.
+ * where the last terms cover the double arithmetic of pass 2 and underflow. With L the s of the k-th nearest row known so
+ * far (from its direct distance), a row with s + e < L is not among the k nearest. Of all others, those with s >= L get
+ * their direct distance at once, which raises L; the rest wait in a buffer until the end of pass 1. A query whose buffer
+ * overflows is run again: bfloat16 and integers in float32, float32 as a direct scan. The numbers of such reruns are
+ * reported.
  *
  * Source: PatchCore (Roth et al., CVPR 2022), patch score and equation 7. */
 #ifndef ADZE_CORE_KNN_H
@@ -47,9 +50,12 @@ enum {
 
 typedef struct adze_bank adze_bank; /* opaque: owns rows and packed copies */
 
+/* Arithmetic of pass 1; the results are the same. Where the instruction set lacks it, float32 is taken. */
 typedef enum {
-    ADZE_KNN_F32 = 0, /* pass 1 in float32 */
-    ADZE_KNN_BF16     /* pass 1 in bfloat16 where the machine has the instruction, else in float32; same results */
+    ADZE_KNN_FASTEST = 0, /* INT8, if the instruction set has it, else F32 */
+    ADZE_KNN_F32,
+    ADZE_KNN_BF16,
+    ADZE_KNN_INT8
 } adze_knn_precision;
 
 typedef struct {
@@ -57,27 +63,28 @@ typedef struct {
     adze_isa isa; /* pass 1 and 2 */
     int threads;  /* 0 = OpenMP's maximum */
 } adze_bank_opts;
-#define ADZE_BANK_OPTS ((adze_bank_opts){ .precision = ADZE_KNN_F32, .isa = ADZE_ISA_AUTO, .threads = 0 })
+#define ADZE_BANK_OPTS ((adze_bank_opts){ .precision = ADZE_KNN_FASTEST, .isa = ADZE_ISA_AUTO, .threads = 0 })
 
 /* What one adze_bank_query() did. */
 typedef struct {
     int64_t queries;
-    int64_t candidates;   /* direct distances computed after pass 1 */
-    int64_t rerun_f32;    /* queries run again in float32: the bfloat16 certificate failed */
+    int64_t candidates;   /* direct distances computed, those of direct reruns excepted */
+    int64_t rerun_f32;    /* queries run again in float32: the certificate of pass 1 failed */
     int64_t rerun_direct; /* queries scanned directly: the float32 certificate failed */
 } adze_bank_stats;
 
 /* An empty bank with room for M rows of D values.
  *
- *   bytes  M D 4 (rows) + after sealing ceil(M/48) 48 D 4 (float32) or 2 (bfloat16) + 12 M
+ *   bytes  M D 4 (rows) + after sealing ceil(M/48) 48 (D times 4 float32, 2 bfloat16, 1 integers + 20)
  *
  * `opts` NULL = ADZE_BANK_OPTS. ADZE_EINVAL for sizes outside 1 <= M < 2^31, 1 <= D <= ADZE_BANK_MAX_D; ADZE_ENOMEM;
  * ADZE_EBACKEND if the machine lacks opts->isa. */
 adze_status adze_bank_create(adze_bank **out, int64_t M, int64_t D, const adze_bank_opts *opts);
 void adze_bank_destroy(adze_bank *b); /* NULL is fine */
 
-/* Bytes that a sealed bank of this size holds: for the plan printed before the start. SIZE_MAX if it overflows. */
-size_t adze_bank_bytes(int64_t M, int64_t D, adze_knn_precision precision);
+/* Bytes that a sealed bank of this size holds: for the plan printed before the start. `opts` NULL = ADZE_BANK_OPTS.
+ * SIZE_MAX for sizes or options that adze_bank_create() refuses. */
+size_t adze_bank_bytes(int64_t M, int64_t D, const adze_bank_opts *opts);
 
 /* Appends `n` rows x (n,D) float32 (copied). ADZE_EINVAL beyond the M rows of the creation or after sealing;
  * ADZE_ENUMERIC for NaN, infinity or a row longer than 1e18. */

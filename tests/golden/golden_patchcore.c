@@ -79,7 +79,7 @@ static adze_bank *bank_of(golden *g, const points *p)
 {
     adze_bank *b = NULL;
     adze_bank_opts opts = ADZE_BANK_OPTS;
-    if (strcmp(g->precision, "bf16") == 0) opts.precision = ADZE_KNN_BF16;
+    opts.precision = strcmp(g->precision, "bf16") == 0 ? ADZE_KNN_BF16 : ADZE_KNN_FASTEST;
     adze_status st = adze_bank_create(&b, p->n, p->D, &opts);
     if (st == ADZE_OK) st = adze_bank_append(b, p->x, p->n);
     if (st == ADZE_OK) st = adze_bank_seal(b);
