@@ -71,12 +71,13 @@ static size_t bins_of(int64_t K)
     return tiles_of(K) + 2 > 65536 ? (size_t)tiles_of(K) + 2 : 65536;
 }
 
-size_t adze_kcenter_bytes(int64_t N, int64_t d, int64_t K)
+size_t adze_kcenter_bytes(int64_t N, int64_t d, int64_t K, int threads)
 {
     if (N < 1 || d < 1 || d > MAX_D || K < 0 || N > INT32_MAX || K > INT32_MAX) return SIZE_MAX;
     size_t padded = (size_t)tiles_of(K) * TILE;
-    return 16 * (size_t)N + padded * ((size_t)d * sizeof(float) + 3 * sizeof(float)) + bins_of(K) * sizeof(int32_t) +
-           (size_t)d * sizeof(float);
+    size_t each = sizeof(worker) + PANEL * (size_t)d * sizeof(float) + ADZE_MEMORY_ALIGN;
+    return 16 * (size_t)N + padded * ((size_t)d + 3) * sizeof(float) + bins_of(K) * sizeof(int32_t) +
+           (size_t)d * (sizeof(float) + 2 * sizeof(double)) + (size_t)adze_threads_resolve(threads) * each;
 }
 
 static float distance(const kcenter *s, int64_t i, int64_t j)
@@ -86,10 +87,11 @@ static float distance(const kcenter *s, int64_t i, int64_t j)
 
 /* ---- start --------------------------------------------------------------------------------------------------------- */
 
-/* Column means in double, each summed in row order by one thread; also refuses NaN, infinity and long rows. */
+enum { STRIP = 64 }; /* columns that one thread sums at a time, in row order */
+
+/* Column means in double; also refuses NaN, infinity and long rows. */
 static adze_status mean_of_rows(kcenter *s, double *mean)
 {
-    enum { STRIP = 64 };
     int64_t strips = (s->d + STRIP - 1) / STRIP, unsound = -1;
 #pragma omp parallel for num_threads(s->threads) schedule(static)
     for (int64_t strip = 0; strip < strips; strip++) {
@@ -112,9 +114,21 @@ static adze_status mean_of_rows(kcenter *s, double *mean)
 }
 
 /* Row norms of the full distance matrix: sum_j |x_i - x_j|^2 = N |x_i - mean|^2 + sum_j |x_j - mean|^2. */
-static void start_norm(kcenter *s, const double *mean, double *from_mean)
+static void start_norm(kcenter *s, const double *mean, double *spread)
 {
     double sum = 0.0;
+#pragma omp parallel for num_threads(s->threads) schedule(static)
+    for (int64_t strip = 0; strip < (s->d + STRIP - 1) / STRIP; strip++) {
+        double squares[STRIP] = { 0 };
+        int64_t j0 = strip * STRIP, n = s->d - j0 < STRIP ? s->d - j0 : STRIP;
+        for (int64_t i = 0; i < s->N; i++)
+            for (int64_t j = 0; j < n; j++) {
+                double c = (double)s->x[i * s->d + j0 + j] - mean[j0 + j];
+                squares[j] += c * c;
+            }
+        memcpy(spread + j0, squares, (size_t)n * sizeof *squares);
+    }
+    for (int64_t j = 0; j < s->d; j++) sum += spread[j];
 #pragma omp parallel for num_threads(s->threads) schedule(static)
     for (int64_t i = 0; i < s->N; i++) {
         double norm2 = 0.0;
@@ -122,10 +136,8 @@ static void start_norm(kcenter *s, const double *mean, double *from_mean)
             double c = (double)s->x[i * s->d + j] - mean[j];
             norm2 += c * c;
         }
-        from_mean[i] = norm2;
+        s->m[i] = (float)sqrt((double)s->N * norm2 + sum);
     }
-    for (int64_t i = 0; i < s->N; i++) sum += from_mean[i];
-    for (int64_t i = 0; i < s->N; i++) s->m[i] = (float)sqrt((double)s->N * from_mean[i] + sum);
 }
 
 static void start_mean(kcenter *s, const adze_kcenter_opts *o)
@@ -141,19 +153,15 @@ static void start_mean(kcenter *s, const adze_kcenter_opts *o)
 static adze_status start_values(kcenter *s, const adze_kcenter_opts *o)
 {
     adze_status st = ADZE_OK;
-    double *mean = NULL, *from_mean = NULL;
-    REQUIRE(mean = adze_malloc((size_t)s->d * sizeof *mean), ADZE_ENOMEM, "kcenter: %zu host bytes for the mean",
-            (size_t)s->d * sizeof *mean);
+    double *mean = NULL, *spread;
+    size_t n_bytes = 2 * (size_t)s->d * sizeof *mean;
+    REQUIRE(mean = adze_malloc(n_bytes), ADZE_ENOMEM, "kcenter: %zu host bytes for the mean", n_bytes);
+    spread = mean + s->d;
     TRY(mean_of_rows(s, mean));
-    if (o->init == ADZE_KCENTER_NORM) {
-        REQUIRE(from_mean = adze_malloc((size_t)s->N * sizeof *from_mean), ADZE_ENOMEM,
-                "kcenter: %zu host bytes for the row norms", (size_t)s->N * sizeof *from_mean);
-        start_norm(s, mean, from_mean);
-    } else {
-        start_mean(s, o);
-    }
+    if (o->init == ADZE_KCENTER_NORM) start_norm(s, mean, spread);
+    else start_mean(s, o);
 done:
-    adze_free(mean), adze_free(from_mean);
+    adze_free(mean);
     return st;
 }
 
@@ -466,7 +474,7 @@ static adze_status allocate(kcenter *s)
     REQUIRE(s->m && s->seen && s->list && s->ordered && s->bins && s->mean && s->tiles && s->init && s->norm &&
                 s->residual && s->workers && s->panels,
             ADZE_ENOMEM, "kcenter: %zu host bytes for N=%" PRId64 " d=%" PRId64 " K=%" PRId64,
-            adze_kcenter_bytes(s->N, s->d, s->K), s->N, s->d, s->K);
+            adze_kcenter_bytes(s->N, s->d, s->K, s->threads), s->N, s->d, s->K);
     for (size_t j = 0; j < padded; j++) s->init[j] = -FLT_MAX; /* no pick yet: no hit */
     for (int t = 0; t < s->threads; t++) s->workers[t].panel = (unsigned char *)s->panels + (size_t)t * panel_bytes;
 done:

@@ -62,7 +62,7 @@ typedef struct {
  *   start (N) m before the first pick, rest (N) m after the last; each NULL if not wanted (rest costs a last pass)
  *   stats written; NULL is fine
  *
- *   bytes  12 N + K d 4 + a few MB of scratch beside x, rows being borrowed
+ *   bytes  16 N + K d 4 (2 with bfloat16) + less than 1 MB beside x, whose rows are borrowed: adze_kcenter_bytes()
  *
  * ADZE_EINVAL for sizes outside 1 <= d <= 65536, 1 <= N < 2^31, 0 <= K, for missing, surplus or out-of-range starts;
  * ADZE_ENUMERIC for NaN, infinity or a row longer than 1e18; ADZE_EINTERRUPTED when stopped; ADZE_ENOMEM;
@@ -70,8 +70,9 @@ typedef struct {
 adze_status adze_kcenter_select(const float *x, int64_t N, int64_t d, int64_t K, const adze_kcenter_opts *opts,
                                 int64_t *picks, float *start, float *rest, adze_kcenter_stats *stats);
 
-/* Scratch bytes of the selection beside x and the results. */
-size_t adze_kcenter_bytes(int64_t N, int64_t d, int64_t K);
+/* Scratch bytes of the selection beside x and the results, an upper bound; threads as in the options. SIZE_MAX for sizes
+ * that adze_kcenter_select() refuses. */
+size_t adze_kcenter_bytes(int64_t N, int64_t d, int64_t K, int threads);
 
 /* floor(ratio * N) with the product in double, as Python's int(ratio * N); at least 1 for N > 0 and ratio > 0. */
 int64_t adze_kcenter_count(double ratio, int64_t N);
