@@ -71,13 +71,13 @@ static size_t bins_of(int64_t K)
     return tiles_of(K) + 2 > 65536 ? (size_t)tiles_of(K) + 2 : 65536;
 }
 
-size_t adze_kcenter_bytes(int64_t N, int64_t d, int64_t K, int threads)
+size_t adze_kcenter_bytes(int64_t N, int64_t d, int64_t K)
 {
     if (N < 1 || d < 1 || d > MAX_D || K < 0 || N > INT32_MAX || K > INT32_MAX) return SIZE_MAX;
     size_t padded = (size_t)tiles_of(K) * TILE;
     size_t each = sizeof(worker) + PANEL * (size_t)d * sizeof(float) + ADZE_MEMORY_ALIGN;
     return 16 * (size_t)N + padded * ((size_t)d + 3) * sizeof(float) + bins_of(K) * sizeof(int32_t) +
-           (size_t)d * (sizeof(float) + 2 * sizeof(double)) + (size_t)adze_threads_resolve(threads) * each;
+           (size_t)d * (sizeof(float) + 2 * sizeof(double)) + (size_t)adze_threads_resolve(0) * each;
 }
 
 static float distance(const kcenter *s, int64_t i, int64_t j)
@@ -474,7 +474,7 @@ static adze_status allocate(kcenter *s)
     REQUIRE(s->m && s->seen && s->list && s->ordered && s->bins && s->mean && s->tiles && s->init && s->norm &&
                 s->residual && s->workers && s->panels,
             ADZE_ENOMEM, "kcenter: %zu host bytes for N=%" PRId64 " d=%" PRId64 " K=%" PRId64,
-            adze_kcenter_bytes(s->N, s->d, s->K, s->threads), s->N, s->d, s->K);
+            adze_kcenter_bytes(s->N, s->d, s->K), s->N, s->d, s->K);
     for (size_t j = 0; j < padded; j++) s->init[j] = -FLT_MAX; /* no pick yet: no hit */
     for (int t = 0; t < s->threads; t++) s->workers[t].panel = (unsigned char *)s->panels + (size_t)t * panel_bytes;
 done:

@@ -70,9 +70,9 @@ typedef struct {
 adze_status adze_kcenter_select(const float *x, int64_t N, int64_t d, int64_t K, const adze_kcenter_opts *opts,
                                 int64_t *picks, float *start, float *rest, adze_kcenter_stats *stats);
 
-/* Scratch bytes of the selection beside x and the results, an upper bound; threads as in the options. SIZE_MAX for sizes
- * that adze_kcenter_select() refuses. */
-size_t adze_kcenter_bytes(int64_t N, int64_t d, int64_t K, int threads);
+/* Scratch bytes of the selection beside x and the results, an upper bound for OpenMP's maximum of threads. SIZE_MAX
+ * for sizes that adze_kcenter_select() refuses. */
+size_t adze_kcenter_bytes(int64_t N, int64_t d, int64_t K);
 
 /* floor(ratio * N) with the product in double, as Python's int(ratio * N); at least 1 for N > 0 and ratio > 0. */
 int64_t adze_kcenter_count(double ratio, int64_t N);

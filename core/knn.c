@@ -64,9 +64,9 @@ done:
     return st;
 }
 
-size_t adze_bank_bytes(int64_t M, int64_t D, const adze_bank_opts *opts)
+size_t adze_bank_bytes(int64_t M, int64_t D, adze_knn_precision precision)
 {
-    const adze_bank_opts o = opts ? *opts : ADZE_BANK_OPTS;
+    const adze_bank_opts o = { .precision = precision };
     const adze_score_kernels *kernels = NULL;
     if (options_resolve(M, D, &o, &kernels) != ADZE_OK) return SIZE_MAX;
     size_t padded = (size_t)tiles_of(M) * TILE; /* no overflow: below 2^32 * 2^17 * 4 */

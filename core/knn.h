@@ -82,9 +82,9 @@ typedef struct {
 adze_status adze_bank_create(adze_bank **out, int64_t M, int64_t D, const adze_bank_opts *opts);
 void adze_bank_destroy(adze_bank *b); /* NULL is fine */
 
-/* Bytes that a sealed bank of this size holds: for the plan printed before the start. `opts` NULL = ADZE_BANK_OPTS.
- * SIZE_MAX for sizes or options that adze_bank_create() refuses. */
-size_t adze_bank_bytes(int64_t M, int64_t D, const adze_bank_opts *opts);
+/* Bytes that a sealed bank of this size holds (isa AUTO): for the plan printed before the start. SIZE_MAX for what
+ * adze_bank_create() refuses. */
+size_t adze_bank_bytes(int64_t M, int64_t D, adze_knn_precision precision);
 
 /* Appends `n` rows x (n,D) float32 (copied). ADZE_EINVAL beyond the M rows of the creation or after sealing;
  * ADZE_ENUMERIC for NaN, infinity or a row longer than 1e18. */

@@ -330,16 +330,14 @@ static void memory_failures_leave_nothing_behind(void **state)
             assert_int_equal(adze_memory_live_bytes(), before);
         }
         assert_true(n > 8);
-        adze_bank_opts opts = ADZE_BANK_OPTS;
-        opts.precision = precisions[p];
         adze_bank *b = bank_of(x, M, D, precisions[p], ADZE_ISA_AUTO, 0);
-        assert_int_equal(adze_memory_live_bytes() - before, adze_bank_bytes(M, D, &opts));
+        assert_int_equal(adze_memory_live_bytes() - before, adze_bank_bytes(M, D, precisions[p]));
         adze_bank_destroy(b);
-        adze_memory_limit_set(before + adze_bank_bytes(M, D, &opts) - 1);
+        adze_memory_limit_set(before + adze_bank_bytes(M, D, precisions[p]) - 1);
         assert_int_equal(whole_use(x, M, D, precisions[p]), ADZE_ENOMEM);
         adze_memory_limit_set(0);
     }
-    assert_int_equal(adze_bank_bytes(-1, D, NULL), SIZE_MAX);
+    assert_int_equal(adze_bank_bytes(-1, D, ADZE_KNN_F32), SIZE_MAX);
     free(x);
 }
 
