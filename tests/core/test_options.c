@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include "core/file.h"
 #include "core/memory.h"
 #include "core/options.h"
+#include "core/philox.h"
 
 static const adze_option common[] = {
     { .name = "backbone", .type = ADZE_OPTION_STRING, .fallback = "resnet18", .help = "network that gives the features",
@@ -216,6 +218,42 @@ static void wrong_files_name_the_line(void **state)
     adze_options_destroy(o);
 }
 
+/* Bytes replaced, dropped or doubled: whatever comes out is taken or refused, and nothing leaks. */
+static void mutated_files_are_taken_or_refused(void **state)
+{
+    (void)state;
+    static const char yaml[] = "size: 64 # c\nlr: 1e-3\nclass: [a, \"b\\n\", c]\nset:\n  k: 3\n  x: [1, 2]\nlog: 'quiet'\n";
+    static const char odd[] = "[]{},:#&*!|>'\"%@`\\\n\t -?~\x80\xff";
+    const size_t before = adze_memory_live_bytes();
+    int taken = 0, refused = 0;
+    for (uint32_t trial = 0; trial < 3000; trial++) {
+        const adze_philox r = { 1, ADZE_STREAM_TEST, trial };
+        char text[sizeof yaml + 8];
+        size_t n = sizeof yaml - 1;
+        memcpy(text, yaml, n);
+        for (uint64_t i = 0; i < 1 + trial % 4; i++) {
+            size_t at = adze_philox_below(r, 3 * i, n);
+            char c = odd[adze_philox_below(r, 3 * i + 1, sizeof odd)];
+            switch (adze_philox_below(r, 3 * i + 2, 3)) {
+            case 0: text[at] = c; break;
+            case 1: memmove(text + at, text + at + 1, --n - at); break;
+            default: memmove(text + at + 1, text + at, n++ - at), text[at] = c; break;
+            }
+        }
+        FILE *f = fopen(path, "wb");
+        assert_non_null(f);
+        assert_int_equal(fwrite(text, 1, n, f), n);
+        fclose(f);
+        adze_options *o = new_store();
+        adze_status st = adze_options_read_file(o, path);
+        assert_true(st == ADZE_OK || st == ADZE_EINVAL || st == ADZE_EINPUT);
+        taken += st == ADZE_OK, refused += st != ADZE_OK;
+        adze_options_destroy(o);
+        assert_int_equal(adze_memory_live_bytes(), before);
+    }
+    assert_true(taken > 100 && refused > 100); /* both ways were walked */
+}
+
 static adze_options *new_method(void)
 {
     adze_options *m;
@@ -387,6 +425,7 @@ int main(void)
         cmocka_unit_test(wrong_command_lines_say_what_is_meant),
         cmocka_unit_test(layers_win_in_their_order),
         cmocka_unit_test(wrong_files_name_the_line),
+        cmocka_unit_test(mutated_files_are_taken_or_refused),
         cmocka_unit_test(pairs_reach_the_method),
         cmocka_unit_test(printed_configuration_reads_back),
         cmocka_unit_test(help_fits_the_page),
