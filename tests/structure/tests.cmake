@@ -18,3 +18,4 @@ adze_structure_test(headers ${CMAKE_SOURCE_DIR} ${CMAKE_C_COMPILER} ${ADZE_CXX} 
 adze_structure_test(includes ${CMAKE_SOURCE_DIR})
 adze_structure_test(names ${CMAKE_SOURCE_DIR})
 adze_structure_test(symbols ${CMAKE_BINARY_DIR})
+adze_structure_test(programs ${CMAKE_BINARY_DIR}/bin)
