@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/peak.h"
 #include "core/clock.h"
 #include "core/memory.h"
 #include "core/options.h"
@@ -130,21 +131,66 @@ static adze_status run_once(network *n, double *seconds)
     return st;
 }
 
+static int by_value(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Median and fastest of the runs, and the floor: the same operations at the machine's arithmetic peak. */
+static void print_summary(const network *n, const adze_options *o, double *seconds, int64_t count)
+{
+    const double flops = adze_plan_flops(n->plan), pictures = (double)adze_options_int(o, "batch");
+    const bool bf16 = strcmp(adze_options_string(o, "precision"), "bf16") == 0;
+    const double floor = flops / bench_peak_flops(adze_ctx_threads(n->ctx), bf16 ? BENCH_BF16 : BENCH_F32);
+    qsort(seconds, (size_t)count, sizeof *seconds, by_value);
+    printf("%s; %s, batch %.0f, %.1f GFLOP\n", adze_ctx_description(n->ctx), adze_options_string(o, "backbone"), pictures,
+           1e-9 * flops);
+    printf("median %.2f ms, fastest of %lld %.2f ms: %.1f pictures/s, %.1f GFLOP/s; floor %.2f ms at the arithmetic peak, "
+           "%.0f %% of it reached\n",
+           1e3 * seconds[count / 2], (long long)count, 1e3 * seconds[0], pictures / seconds[0], 1e-9 * flops / seconds[0],
+           1e3 * floor, 100.0 * floor / seconds[0]);
+}
+
+static adze_status serve(network *n)
+{
+    adze_status st = ADZE_OK;
+    char line[64];
+    double seconds;
+    while (fgets(line, sizeof line, stdin)) {
+        TRY(run_once(n, &seconds));
+        printf("%.9f\n", seconds);
+        fflush(stdout);
+    }
+done:
+    return st;
+}
+
+static adze_status repeat(network *n, const adze_options *o)
+{
+    adze_status st = ADZE_OK;
+    const int64_t count = adze_options_int(o, "repeat");
+    double *seconds = adze_calloc((size_t)count, sizeof *seconds);
+    REQUIRE(seconds, ADZE_ENOMEM, "no memory for %lld times", (long long)count);
+    for (int64_t i = 0; i < count; i++) {
+        TRY(run_once(n, &seconds[i]));
+        printf("seconds %.9f\n", seconds[i]);
+        fflush(stdout);
+    }
+    print_summary(n, o, seconds, count);
+done:
+    adze_free(seconds);
+    return st;
+}
+
 static adze_status measure(network *n, const adze_options *o)
 {
     adze_status st = ADZE_OK;
-    const bool serve = adze_options_flag(o, "serve");
     const char *check = adze_options_string(o, "check");
-    char line[64];
-    double seconds;
     if (check) TRY(write_taps(n, check));
     printf("flops %.0f arena_bytes %zu\n", adze_plan_flops(n->plan), adze_plan_arena_bytes(n->plan));
     fflush(stdout);
-    for (int64_t i = 0; serve ? fgets(line, sizeof line, stdin) != NULL : i < adze_options_int(o, "repeat"); i++) {
-        TRY(run_once(n, &seconds));
-        printf(serve ? "%.9f\n" : "seconds %.9f\n", seconds);
-        fflush(stdout);
-    }
+    TRY(adze_options_flag(o, "serve") ? serve(n) : repeat(n, o));
 done:
     return st;
 }

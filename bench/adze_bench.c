@@ -1,0 +1,128 @@
+/* adze_bench.c - the program adze-bench: runs the measuring programs beside it, one after the other, by subject.
+ * Each of them states its shape, its floor and how much of it was reached; each line begun with '$' can be run by itself. */
+#include <errno.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/context.h"
+#include "core/file.h"
+#include "core/memory.h"
+#include "core/options.h"
+
+static const char verbs[] = "kernels|predict|metrics";
+
+enum { MAX_WORDS = 8 };
+static const struct {
+    const char *verb, *words[MAX_WORDS];
+} runs[] = {
+    { "kernels", { "bench-knn", "--shape", "1024,24576,1024" } },
+    { "kernels", { "bench-knn", "--shape", "1024,2457,1024" } },
+    { "kernels", { "bench-kcenter" } },
+    { "predict", { "bench-forward", "--batch", "1" } },
+    { "predict", { "bench-forward", "--batch", "8" } },
+    { "metrics", { "bench-aupro" } },
+};
+
+static const adze_option table[] = {
+    { .name = "threads", .type = ADZE_OPTION_INT, .fallback = "0", .min = 0, .max = 4096,
+      .help = "compute threads; 0: as many as the process may use" },
+    { .name = "help", .letter = 'h', .type = ADZE_OPTION_FLAG, .properties = ADZE_OPTION_ACTION, .help = "this page" },
+    { .name = "version", .type = ADZE_OPTION_FLAG, .properties = ADZE_OPTION_ACTION, .help = "the version" },
+};
+
+static const char usage[] = "adze-bench kernels|predict|metrics [options]";
+static const char about[] = "Measures what adze is made of: the search and selection kernels, a network's forward pass, the "
+                            "metrics of a class.";
+static const char examples[] = "  adze-bench kernels --threads 2\n  bench-forward --help    (options of one measurement)\n";
+
+extern char **environ;
+
+/* Runs the program at path and waits for it. */
+static adze_status run_program(const char *path, char *const *argv)
+{
+    pid_t child;
+    int status;
+    const int code = posix_spawn(&child, path, NULL, NULL, argv, environ);
+    if (code != 0) return adze_fail(ADZE_EINTERNAL, "%s: %s", path, strerror(code));
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR) return adze_fail(ADZE_EINTERNAL, "%s: %s", path, strerror(errno));
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return ADZE_OK;
+    return adze_fail(ADZE_EINTERNAL, "%s failed (status %d)", path, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+}
+
+static adze_status measure(const char *folder, const char *const *words, int threads)
+{
+    adze_status st = ADZE_OK;
+    char count[16], *argv[MAX_WORDS + 3], *path = adze_path_join(folder, words[0]);
+    int n = 0;
+    REQUIRE(path, ADZE_ENOMEM, "no memory for a path");
+    snprintf(count, sizeof count, "%d", threads);
+    for (; n < MAX_WORDS && words[n]; n++) argv[n] = (char *)words[n];
+    argv[n++] = (char *)"--threads";
+    argv[n++] = count;
+    argv[n] = NULL;
+    printf("\n$");
+    for (int i = 0; i < n; i++) printf(" %s", argv[i]);
+    printf("\n");
+    fflush(stdout);
+    TRY(run_program(path, argv));
+done:
+    adze_free(path);
+    return st;
+}
+
+static adze_status run_verb(const adze_options *o, const char *verb)
+{
+    adze_status st = ADZE_OK;
+    adze_ctx *ctx = NULL;
+    char *folder = NULL, *nearest = NULL;
+    adze_ctx_opts ctx_opts = ADZE_CTX_OPTS;
+    int n = 0;
+    ctx_opts.threads = (int)adze_options_int(o, "threads");
+    TRY(adze_program_folder(&folder));
+    TRY(adze_ctx_create(&ctx, &ctx_opts));
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        if (strcmp(runs[i].verb, verb) != 0) continue;
+        if (n++ == 0) printf("%s\n", adze_ctx_description(ctx));
+        TRY(measure(folder, runs[i].words, adze_ctx_threads(ctx)));
+    }
+    if (n > 0) goto done;
+    REQUIRE(nearest = adze_text_nearest(verb, verbs), ADZE_ENOMEM, "no memory for a name");
+    st = adze_fail(ADZE_EINVAL, "unknown verb '%s', did you mean '%s'? (%s)", verb, nearest, verbs);
+done:
+    adze_free(nearest);
+    adze_free(folder);
+    adze_ctx_destroy(ctx);
+    return st;
+}
+
+static adze_status print_help(const adze_options *o)
+{
+    adze_text text = ADZE_TEXT_EMPTY;
+    adze_status st = adze_options_help(o, usage, about, examples, &text);
+    if (st == ADZE_OK) fputs(text.s, stdout);
+    adze_text_destroy(&text);
+    return st;
+}
+
+int main(int argc, char **argv)
+{
+    adze_status st = ADZE_OK;
+    adze_options *o = NULL;
+    TRY(adze_options_create(&o));
+    TRY(adze_options_add(o, table, sizeof table / sizeof *table));
+    TRY(adze_options_parse(o, argc, argv, 1));
+    if (adze_options_flag(o, "version")) printf("adze-bench %s\n", ADZE_VERSION);
+    else if (adze_options_flag(o, "help")) TRY(print_help(o));
+    else {
+        REQUIRE(adze_options_arg_count(o) == 1, ADZE_EINVAL, "want one of %s", verbs);
+        TRY(run_verb(o, adze_options_arg(o, 0)));
+    }
+done:
+    adze_options_destroy(o);
+    if (st != ADZE_OK) fprintf(stderr, "adze-bench: %s\n", adze_error_message());
+    return adze_status_exit_code(st);
+}
