@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/npy.h"
+#include "bench/npy_array.h"
 #include "bench/peak.h"
 #include "core/hash.h"
 #include "core/knn.h"

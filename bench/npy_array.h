@@ -1,6 +1,6 @@
-/* npy.h - .npy files of two-dimensional little-endian arrays, for the benchmarks. Entry: npy_read(). */
-#ifndef ADZE_BENCH_NPY_H
-#define ADZE_BENCH_NPY_H
+/* npy_array.h - .npy files of two-dimensional little-endian arrays, for the benchmarks. Entry: npy_read(). */
+#ifndef ADZE_BENCH_NPY_ARRAY_H
+#define ADZE_BENCH_NPY_ARRAY_H
 
 #include <stdbool.h>
 #include <stddef.h>

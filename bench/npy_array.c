@@ -1,5 +1,5 @@
-/* npy.c - .npy files of two-dimensional little-endian arrays, for the benchmarks. */
-#include "bench/npy.h"
+/* npy_array.c - .npy files of two-dimensional little-endian arrays, for the benchmarks. */
+#include "bench/npy_array.h"
 
 #include <inttypes.h>
 #include <stdio.h>
