@@ -12,13 +12,15 @@ import time
 
 
 def start(description, **options):
-    """Parses --bin, --threads, --rounds and `options` (name = default); sets the thread counts of every library."""
+    """Parses --bin, --threads, --rounds and `options` (name = default; a list takes several words); sets the thread counts
+    of every library."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--bin", type=pathlib.Path, required=True, help="folder of adze's programs")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7, help="runs of each, at least 5")
     for name, default in options.items():
-        parser.add_argument("--" + name.replace("_", "-"), type=type(default), default=default)
+        several = {"nargs": "+"} if isinstance(default, list) else {"type": type(default)}
+        parser.add_argument("--" + name.replace("_", "-"), default=default, **several)
     args = parser.parse_args()
     args.rounds = max(5, args.rounds)
     for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR"):

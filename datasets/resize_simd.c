@@ -7,7 +7,6 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-#include <string.h>
 
 enum { HALF_SHIFT = 12, ROUND = 1 << (ADZE_RESIZE_BITS - 1) };
 
@@ -96,18 +95,23 @@ AVX512 void adze_resize_weigh_avx512(unsigned char *out, const unsigned char *in
     if (i < n) block_avx512(out + i, in + i, stride_bytes, taps, ((__mmask64)1 << (n - i)) - 1);
 }
 
-/* One 16x16 block: four rounds of interleaving row r with row r+8 send bit 3 of the row number into the columns. */
+static inline void interleave(const __m128i a[16], __m128i b[16])
+{
+    for (int r = 0; r < 8; r++) {
+        b[2 * r] = _mm_unpacklo_epi8(a[r], a[r + 8]);
+        b[2 * r + 1] = _mm_unpackhi_epi8(a[r], a[r + 8]);
+    }
+}
+
+/* One 16x16 block: each round of interleaving row r with row r+8 turns one bit of the row number into one of the column's. */
 static inline void transpose16(unsigned char *dst, size_t dst_stride, const unsigned char *src, size_t src_stride)
 {
     __m128i a[16], b[16];
     for (size_t r = 0; r < 16; r++) a[r] = _mm_loadu_si128((const __m128i *)(src + r * src_stride));
-    for (int round = 0; round < 4; round++) {
-        for (size_t r = 0; r < 8; r++) {
-            b[2 * r] = _mm_unpacklo_epi8(a[r], a[r + 8]);
-            b[2 * r + 1] = _mm_unpackhi_epi8(a[r], a[r + 8]);
-        }
-        memcpy(a, b, sizeof a);
-    }
+    interleave(a, b);
+    interleave(b, a);
+    interleave(a, b);
+    interleave(b, a);
     for (size_t r = 0; r < 16; r++) _mm_storeu_si128((__m128i *)(dst + r * dst_stride), a[r]);
 }
 
