@@ -49,7 +49,7 @@ typedef struct {
 
 typedef struct adze_model adze_model; /* opaque: one per method and category */
 
-/* Largest amounts of host memory that a phase will hold, in bytes; 0 ends the list. */
+/* Host memory that a phase will hold at once beyond what is allocated already; `what` NULL ends the list. */
 typedef struct {
     const char *what;
     size_t n_bytes;
@@ -66,7 +66,7 @@ typedef struct adze_method {
 
     adze_status (*create)(adze_model **out, const adze_model_setup *setup);
     void (*destroy)(adze_model *m);
-    /* What fitting on n_images will hold at once (setup->fit models), or scoring (others). */
+    /* What fitting on n_images will allocate. */
     void (*memory)(const adze_model *m, int64_t n_images, adze_memory_item items[ADZE_MEMORY_ITEMS]);
     /* Methods without gradients: begin, add every image once, end. x (batch,H,W,3) normalised, the first n count. */
     adze_status (*fit_begin)(adze_model *m, int64_t n_images);

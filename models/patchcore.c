@@ -287,8 +287,6 @@ static void patchcore_memory(const adze_model *m, int64_t n_images, adze_memory_
 {
     int n = 0;
     int64_t N = n_images * m->h * m->w, K = m->sampler == SAMPLER_NONE ? N : adze_kcenter_count(m->coreset, N);
-    items[n++] = (adze_memory_item){ "network activations", adze_plan_arena_bytes(m->plan) };
-    items[n++] = (adze_memory_item){ "network weights, plain and packed", 2 * adze_params_bytes(m->params) };
     if (m->setup.fit) {
         items[n++] = (adze_memory_item){ "patch features", (size_t)(N * m->D) * sizeof(float) };
         if (m->projected != ADZE_NONE)
@@ -297,8 +295,6 @@ static void patchcore_memory(const adze_model *m, int64_t n_images, adze_memory_
             items[n++] = (adze_memory_item){ "k-center selection",
                                              adze_kcenter_bytes(N, m->projection_dim ? m->projection_dim : m->D, K) };
         items[n++] = (adze_memory_item){ "memory bank", (size_t)(K * m->D) * sizeof(float) };
-    } else if (m->bank) {
-        items[n++] = (adze_memory_item){ "memory bank", adze_bank_bytes(adze_bank_count(m->bank), m->D, m->search) };
     }
     items[n] = (adze_memory_item){ NULL, 0 };
 }

@@ -1,0 +1,106 @@
+/* loaded_model.c - opening a checkpoint for scoring. Entry: loaded_model_open(). */
+#include "eval/loaded_model.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/memory.h"
+
+static adze_status set_option(adze_options *o, const char *key, const json_t *value, const char *path)
+{
+    char number[64];
+    if (json_is_null(value)) return ADZE_OK;
+    const char *text = json_is_string(value) ? json_string_value(value) : json_is_boolean(value) ? (json_is_true(value) ? "yes" : "no") : number;
+    if (json_is_integer(value)) snprintf(number, sizeof number, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+    else if (json_is_real(value)) snprintf(number, sizeof number, "%.17g", json_real_value(value));
+    else if (!json_is_string(value) && !json_is_boolean(value))
+        return adze_fail(ADZE_EINPUT, "%s: option '%s' is no plain value", path, key);
+    adze_status st = adze_options_set(o, key, text, ADZE_ORIGIN_FILE, path);
+    return st == ADZE_EINVAL ? ADZE_EINPUT : st; /* a file with a wrong option is bad input, not a wrong command line */
+}
+
+static adze_status read_options(loaded_model *m, const char *path)
+{
+    adze_status st = ADZE_OK;
+    json_error_t why;
+    json_t *root = json_loads(m->info->config_json, JSON_REJECT_DUPLICATES, &why);
+    REQUIRE(json_is_object(root), ADZE_EINPUT, "%s: its configuration is no JSON object: %s", path, why.text);
+    TRY(adze_options_create(&m->options));
+    TRY(adze_options_add(m->options, m->method->options, m->method->n_options));
+    const char *key;
+    json_t *value;
+    json_object_foreach(root, key, value) TRY(set_option(m->options, key, value, path));
+done:
+    json_decref(root);
+    return st;
+}
+
+static adze_status find_tensor(adze_model_file *file, const char *name, adze_shape *shape, const float **data)
+{
+    const adze_stored_tensor *t;
+    adze_status st = adze_model_file_find(file, name, &t);
+    if (st != ADZE_OK) return st;
+    if (t->type != ADZE_DTYPE_F32 || t->rank > ADZE_MAX_RANK)
+        return adze_fail(ADZE_EINPUT, "tensor '%s' is %s of rank %d, want float32", name, adze_dtype_name(t->type), t->rank);
+    *shape = adze_shape_of(t->rank, t->dim);
+    *data = (const float *)t->data;
+    return ADZE_OK;
+}
+
+static adze_status find_weight(void *user, const char *name, adze_shape *shape, const float **data)
+{
+    char full[320];
+    snprintf(full, sizeof full, "backbone.%s", name);
+    return find_tensor(user, full, shape, data);
+}
+
+static adze_status find_own(void *user, const char *name, adze_shape *shape, const float **data)
+{
+    return find_tensor(user, name, shape, data);
+}
+
+adze_status loaded_model_open(loaded_model *m, const char *path, adze_ctx *ctx, int64_t batch)
+{
+    adze_status st = ADZE_OK;
+    *m = (loaded_model){ .file = NULL };
+    TRY(adze_model_file_open(&m->file, path));
+    m->info = adze_model_file_info(m->file);
+    REQUIRE(adze_method_find(m->info->method, &m->method) == ADZE_OK, ADZE_EINPUT, "%s: made by method '%s', which this version does not have",
+            path, m->info->method);
+    REQUIRE(m->info->H > 0 && m->info->W > 0 && m->info->H <= 4096 && m->info->W <= 4096, ADZE_EINPUT,
+            "%s: input size %" PRId64 "x%" PRId64, path, m->info->H, m->info->W);
+    TRY(read_options(m, path));
+    m->batch = batch > 0 ? batch : m->method->batch;
+    adze_normalize_init(&m->normalize, m->info->mean, m->info->std);
+    adze_model_setup setup = {
+        .ctx = ctx,
+        .backbone = m->info->backbone,
+        .folded = m->info->folded,
+        .H = m->info->H,
+        .W = m->info->W,
+        .batch = m->batch,
+        .seed = (uint64_t)m->info->seed,
+        .options = m->options,
+        .weights = { find_weight, m->file },
+        .fit = false,
+    };
+    st = m->method->create(&m->model, &setup);
+    if (st == ADZE_EINVAL) st = ADZE_EINPUT;
+    if (st != ADZE_OK) st = adze_fail_prefix(st, "%s", path);
+    TRY(st);
+    adze_tensor_source own = { find_own, m->file };
+    TRY(m->method->load(m->model, &own));
+done:
+    if (st != ADZE_OK) loaded_model_close(m);
+    return st;
+}
+
+void loaded_model_close(loaded_model *m)
+{
+    if (m->model) m->method->destroy(m->model);
+    adze_options_destroy(m->options);
+    adze_model_file_close(m->file);
+    *m = (loaded_model){ .file = NULL };
+}

@@ -1,0 +1,261 @@
+/* program.c - common flags, help, messages, progress, device. Entry: adze_program_open(). */
+#include "eval/program.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/file.h"
+#include "core/interrupt.h"
+#include "core/memory.h"
+
+static const adze_option common[] = {
+    { .name = "data", .type = ADZE_OPTION_STRING, .metavar = "ROOT", .group = "Data",
+      .help = "folder of the data set: MVTec AD, VisA or MIRAD layout, ADer's meta.json, or a plain folder" },
+    { .name = "class", .type = ADZE_OPTION_LIST, .metavar = "NAME[,NAME...]", .group = "Data",
+      .help = "classes to work on (default: all)" },
+    { .name = "batch", .type = ADZE_OPTION_INT, .min = 1, .max = 4096, .metavar = "N", .group = "Compute",
+      .help = "images per pass (default: the method's)" },
+    { .name = "device", .type = ADZE_OPTION_STRING, .fallback = "auto", .metavar = "NAME", .group = "Compute",
+      .help = "auto, cpu, cuda, cuda:N" },
+    { .name = "threads", .type = ADZE_OPTION_INT, .fallback = "0", .min = 0, .max = 1024, .metavar = "N", .group = "Compute",
+      .help = "compute threads; 0: one per processor" },
+    { .name = "precision", .type = ADZE_OPTION_CHOICE, .fallback = "f32", .choices = "f32|tf32|bf16", .group = "Compute",
+      .help = "of convolutions and matrix products" },
+    { .name = "deterministic", .type = ADZE_OPTION_FLAG, .fallback = "yes", .group = "Compute",
+      .help = "the same bits for the same command on the same device" },
+    { .name = "memory-limit", .type = ADZE_OPTION_SIZE, .metavar = "SIZE", .group = "Compute",
+      .help = "host memory that is never exceeded, as in 8G (default: none)" },
+    { .name = "config", .type = ADZE_OPTION_STRING, .metavar = "FILE.yaml", .group = "Run",
+      .help = "options from a file; the command line wins", .properties = ADZE_OPTION_ACTION },
+    { .name = "print-config", .type = ADZE_OPTION_FLAG, .group = "Run", .properties = ADZE_OPTION_ACTION,
+      .help = "print every option with its origin as YAML, and stop" },
+    { .name = "print-plan", .type = ADZE_OPTION_FLAG, .group = "Run", .properties = ADZE_OPTION_ACTION,
+      .help = "print the operations with shapes, bytes and FLOPs, and stop" },
+    { .name = "dry-run", .type = ADZE_OPTION_FLAG, .group = "Run", .properties = ADZE_OPTION_ACTION,
+      .help = "check data, weights and memory, and stop" },
+    { .name = "force", .type = ADZE_OPTION_FLAG, .group = "Run", .properties = ADZE_OPTION_ACTION,
+      .help = "overwrite existing results" },
+    { .name = "log", .type = ADZE_OPTION_CHOICE, .fallback = "text", .choices = "text|json|quiet", .group = "Run",
+      .help = "messages and progress on stderr" },
+    { .name = "help", .letter = 'h', .type = ADZE_OPTION_FLAG, .group = "Run", .properties = ADZE_OPTION_ACTION,
+      .help = "this page; with --method M also its options" },
+    { .name = "version", .type = ADZE_OPTION_FLAG, .group = "Run", .properties = ADZE_OPTION_ACTION, .help = "versions" },
+};
+
+static const adze_option model_flags[] = {
+    { .name = "method", .type = ADZE_OPTION_STRING, .metavar = "M", .group = "Model",
+      .help = "detection method; `--method help` lists them" },
+    { .name = "backbone", .type = ADZE_OPTION_STRING, .metavar = "NAME", .group = "Model",
+      .help = "feature extractor (default: the benchmark's choice for the method)" },
+    { .name = "weights", .type = ADZE_OPTION_STRING, .metavar = "FILE.h5", .group = "Model",
+      .help = "its pretrained weights, made by adze-weights import" },
+    { .name = "size", .type = ADZE_OPTION_INT, .fallback = "256", .min = 32, .max = 4096, .metavar = "N", .group = "Model",
+      .help = "side to which pictures are resized" },
+    { .name = "seed", .type = ADZE_OPTION_INT, .fallback = "42", .min = 0, .max = 9007199254740992.0, .metavar = "N",
+      .group = "Model", .help = "of every random choice" },
+    { .name = "set", .type = ADZE_OPTION_PAIRS, .metavar = "KEY=VALUE", .group = "Model",
+      .help = "an option of the method; `--method M --help` lists them" },
+};
+
+/* The command line as one could type it again. */
+static const char *quoted_command(int argc, char **argv)
+{
+    adze_text t = ADZE_TEXT_EMPTY;
+    for (int i = 0; i < argc; i++) {
+        bool plain = argv[i][0] != 0;
+        for (const char *c = argv[i]; *c; c++)
+            if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=.,:/@%", *c)) plain = false;
+        const char *word = i == 0 ? adze_path_base(argv[i]) : argv[i];
+        if (i > 0) adze_text_append(&t, " ");
+        if (plain) adze_text_append(&t, word);
+        else {
+            adze_text_append(&t, "'");
+            for (const char *c = word; *c; c++) {
+                if (*c == '\'') adze_text_append(&t, "'\\''");
+                else adze_text_append_n(&t, c, 1);
+            }
+            adze_text_append(&t, "'");
+        }
+    }
+    return t.s;
+}
+
+static adze_status print_help(const adze_program *p, const adze_program_about *about)
+{
+    adze_status st = ADZE_OK;
+    adze_text t = ADZE_TEXT_EMPTY;
+    adze_options *own = NULL;
+    const adze_method *method = NULL;
+    TRY(adze_options_help(p->options, about->usage, about->about, about->examples, &t));
+    if (about->model_flags && adze_options_given(p->options, "method")) {
+        TRY(adze_method_find(adze_options_string(p->options, "method"), &method));
+        TRY(adze_options_create(&own));
+        TRY(adze_options_add(own, method->options, method->n_options));
+        adze_text_printf(&t, "\n%s: %s\nSource: %s\nBenchmark: backbone %s, batch %" PRId64 "\n", method->name, method->summary,
+                         method->source, method->backbone, method->batch);
+        TRY(adze_options_help_set(own, "Options of the method, each as --set KEY=VALUE", &t));
+    }
+    TRY(adze_text_check(&t, "help"));
+    fputs(t.s, stdout);
+done:
+    adze_options_destroy(own);
+    adze_text_destroy(&t);
+    return st;
+}
+
+static void print_methods(void)
+{
+    const adze_method *m;
+    for (int i = 0; (m = adze_method_at(i)); i++) printf("%-12s %s\n             %s\n", m->name, m->summary, m->source);
+}
+
+/* Handles what stops the program before it starts; true if it should go on. */
+static bool go_on(const adze_program *p, const adze_program_about *about, adze_status *st)
+{
+    bool methods = about->model_flags && adze_options_given(p->options, "method") &&
+                   strcmp(adze_options_string(p->options, "method"), "help") == 0;
+    if (methods) print_methods();
+    else if (adze_options_flag(p->options, "help")) *st = print_help(p, about);
+    else if (adze_options_flag(p->options, "version")) printf("%s " ADZE_VERSION "\n", about->name);
+    else return true;
+    return false;
+}
+
+bool adze_program_open(adze_program *p, const adze_program_about *about, int argc, char **argv, int *exit_code)
+{
+    adze_status st = ADZE_OK;
+    bool open = false;
+    *p = (adze_program){ .name = about->name, .started = adze_clock_seconds() };
+    p->log = (adze_log){ .file = stderr, .least = ADZE_LOG_INFO, .program = about->name };
+    TRY(adze_options_create(&p->options));
+    TRY(adze_options_add(p->options, about->table, about->n_table));
+    if (about->model_flags) TRY(adze_options_add(p->options, model_flags, sizeof model_flags / sizeof *model_flags));
+    TRY(adze_options_add(p->options, common, sizeof common / sizeof *common));
+    TRY(adze_options_parse(p->options, argc, argv, about->max_args));
+    TRY(adze_options_read_environment(p->options));
+    if (adze_options_string(p->options, "config")) TRY(adze_options_read_file(p->options, adze_options_string(p->options, "config")));
+    if (!go_on(p, about, &st)) goto done;
+
+    REQUIRE(p->command = quoted_command(argc, argv), ADZE_ENOMEM, "no memory for the command line");
+    p->log.output = (adze_output)adze_options_choice(p->options, "log");
+    adze_progress_opts progress = { .file = stderr, .output = p->log.output, .is_terminal = isatty(STDERR_FILENO) == 1 };
+    TRY(adze_progress_create(&p->progress, &progress));
+    p->log.progress = p->progress;
+    adze_memory_limit_set(adze_options_size(p->options, "memory-limit"));
+    TRY(adze_interrupt_install());
+    open = true;
+done:
+    if (!open) *exit_code = adze_program_close(p, st);
+    return open;
+}
+
+int adze_program_close(adze_program *p, adze_status st)
+{
+    adze_progress_destroy(p->progress);
+    p->progress = NULL;
+    p->log.progress = NULL;
+    if (st != ADZE_OK) adze_log_write(&p->log, ADZE_LOG_ERROR, "%s", adze_error_message());
+    adze_options_destroy(p->options);
+    adze_free((void *)p->command);
+    return adze_status_exit_code(st);
+}
+
+adze_status adze_program_device(adze_program *p, adze_ctx **out)
+{
+    adze_status st = ADZE_OK;
+    adze_ctx_opts opts = ADZE_CTX_OPTS;
+    *out = NULL;
+    opts.device = adze_options_string(p->options, "device");
+    opts.threads = (int)adze_options_int(p->options, "threads");
+    opts.deterministic = adze_options_flag(p->options, "deterministic");
+    TRY(adze_precision_parse(adze_options_string(p->options, "precision"), &opts.precision));
+    REQUIRE(opts.precision == ADZE_PRECISION_F32, ADZE_EINVAL, "precision %s: the cpu backend computes in f32",
+            adze_precision_name(opts.precision));
+    TRY(adze_ctx_create(out, &opts));
+    adze_log_write(&p->log, ADZE_LOG_INFO, "device: %s", adze_ctx_description(*out));
+done:
+    return st;
+}
+
+adze_status adze_program_check_interrupt(void)
+{
+    return adze_interrupted() ? adze_fail(ADZE_EINTERRUPTED, "interrupted") : ADZE_OK;
+}
+
+bool adze_program_step(void *program, const char *what, int64_t done, int64_t total)
+{
+    adze_program *p = program;
+    if (done == 0) adze_progress_begin(p->progress, what, "rows", 0, total);
+    adze_progress_update(p->progress, done);
+    return !adze_interrupted();
+}
+
+const char *adze_program_bytes(size_t n_bytes)
+{
+    static _Thread_local char text[4][32];
+    static _Thread_local int next;
+    char *s = text[next++ % 4];
+    double n = (double)n_bytes;
+    if (n >= 1e9) snprintf(s, sizeof text[0], "%.2f GB", n / 1e9);
+    else if (n >= 1e6) snprintf(s, sizeof text[0], "%.1f MB", n / 1e6);
+    else snprintf(s, sizeof text[0], "%.1f kB", n / 1e3);
+    return s;
+}
+
+/* Resident memory now. */
+static size_t resident_bytes(void)
+{
+    unsigned long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (f) {
+        if (fscanf(f, "%*u %lu", &pages) != 1) pages = 0;
+        fclose(f);
+    }
+    return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+adze_status adze_program_memory(adze_program *p, const adze_memory_item *items, const char *what)
+{
+    adze_text t = ADZE_TEXT_EMPTY;
+    size_t now = resident_bytes(), more = 0, largest = 0, limit = adze_memory_limit();
+    size_t machine = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    const char *largest_name = "";
+    adze_text_printf(&t, "in use %s", adze_program_bytes(now));
+    for (; items->what; items++) {
+        more += items->n_bytes;
+        adze_text_printf(&t, ", %s %s", items->what, adze_program_bytes(items->n_bytes));
+        if (items->n_bytes > largest) largest = items->n_bytes, largest_name = items->what;
+    }
+    adze_log_write(&p->log, ADZE_LOG_INFO, "peak memory of %s: %s (%s)", what, adze_program_bytes(now + more), t.s ? t.s : "");
+    adze_text_destroy(&t);
+    bool over_limit = limit > 0 && adze_memory_live_bytes() + more > limit;
+    if (!over_limit && now + more <= machine) return ADZE_OK;
+    return adze_fail(ADZE_ENOMEM,
+                     "%s needs %s, %s is %s; the largest part is %s with %s: a larger --memory-limit, a smaller --size or fewer pictures help",
+                     what, adze_program_bytes(now + more), over_limit ? "--memory-limit" : "the machine's memory",
+                     adze_program_bytes(over_limit ? limit : machine), largest_name, adze_program_bytes(largest));
+}
+
+adze_status adze_program_output(adze_program *p, const char *folder, const char *marker)
+{
+    adze_status st = ADZE_OK;
+    char *path = adze_path_join(folder, marker);
+    REQUIRE(path, ADZE_ENOMEM, "no memory for a path");
+    REQUIRE(adze_options_flag(p->options, "force") || !adze_file_exists(path), ADZE_EINVAL,
+            "%s exists: give another folder, or --force to overwrite it", path);
+    TRY(adze_folder_create(folder));
+    REQUIRE(access(folder, W_OK | X_OK) == 0, ADZE_EIO, "%s: no permission to write there", folder);
+done:
+    adze_free(path);
+    return st;
+}
+
+size_t adze_program_peak_bytes(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (size_t)usage.ru_maxrss * 1024 : 0;
+}

@@ -1,0 +1,357 @@
+/* adze_train.c - the program adze-train: fits a method to the good pictures of each class.
+ * Order: options, data, weights, device; then per class: model, memory check, pictures through the loader, fit, checkpoint. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "checkpoints/model_file.h"
+#include "checkpoints/weights.h"
+#include "core/clock.h"
+#include "core/file.h"
+#include "core/memory.h"
+#include "datasets/dataset.h"
+#include "datasets/loader.h"
+#include "datasets/normalize.h"
+#include "eval/program.h"
+#include "models/backbone.h"
+#include "train/run_record.h"
+#include "train/weights_path.h"
+
+static const adze_option own[] = {
+    { .name = "out", .letter = 'o', .type = ADZE_OPTION_STRING, .metavar = "RUN", .group = "Run",
+      .help = "folder of the run: RUN/CLASS/model.h5 and RUN/run.json" },
+    { .name = "joint", .type = ADZE_OPTION_FLAG, .group = "Data", .help = "one model over all classes, as RUN/joint/model.h5" },
+    { .name = "resume", .type = ADZE_OPTION_FLAG, .group = "Run", .properties = ADZE_OPTION_ACTION,
+      .help = "go on with a run: classes that have a model are left as they are" },
+};
+
+static const adze_program_about about = {
+    .name = "adze-train",
+    .table = own,
+    .n_table = sizeof own / sizeof *own,
+    .model_flags = true,
+    .usage = "usage: adze-train --method M --data ROOT --out RUN [options]",
+    .about = "Fits a detection method to good pictures: one model per class below ROOT, or one over all with --joint. Writes "
+             "one HDF5 checkpoint per model, which adze-eval and adze-predict read.",
+    .examples = "examples:\n"
+                "  adze-train --method patchcore --data mvtec --class bottle --out runs/bottle\n"
+                "  adze-train --method patchcore --backbone resnet18 --weights resnet18.h5 \\\n"
+                "             --data mirad --out runs/mirad --set coreset=0.01\n"
+                "  adze-train --method patchcore --help        the method's own options\n",
+};
+
+/* One run: what all classes share. */
+typedef struct {
+    adze_program *p;
+    const adze_method *method;
+    adze_options *method_options;
+    const adze_backbone_info *backbone;
+    adze_weights *weights;
+    const adze_weights_info *info; /* of the weights */
+    adze_dataset *data;
+    adze_ctx *ctx;
+    const char *out;
+    bool joint;
+    int64_t size, batch;
+    adze_normalize normalize;
+    run_record record;
+} run;
+
+static adze_status find_weight(void *user, const char *name, adze_shape *shape, const float **data)
+{
+    const adze_stored_tensor *t;
+    adze_status st = adze_weights_find(user, name, &t);
+    if (st != ADZE_OK) return st;
+    if (t->rank > ADZE_MAX_RANK) return adze_fail(ADZE_EINPUT, "weight '%s' has rank %d", name, t->rank);
+    *shape = adze_shape_of(t->rank, t->dim);
+    *data = t->data;
+    return ADZE_OK;
+}
+
+static adze_status open_model_parts(run *r)
+{
+    adze_status st = ADZE_OK;
+    const adze_options *o = r->p->options;
+    char *path = NULL;
+    REQUIRE(adze_options_given(o, "method"), ADZE_EINVAL, "--method is missing; `adze-train --method help` lists the methods");
+    TRY(adze_method_find(adze_options_string(o, "method"), &r->method));
+    TRY(adze_options_create(&r->method_options));
+    TRY(adze_options_add(r->method_options, r->method->options, r->method->n_options));
+    TRY(adze_options_apply_set(r->method_options, o));
+    const char *name = adze_options_given(o, "backbone") ? adze_options_string(o, "backbone") : r->method->backbone;
+    TRY(adze_backbone_find(name, &r->backbone));
+    r->size = adze_options_int(o, "size");
+    r->batch = adze_options_given(o, "batch") ? adze_options_int(o, "batch") : r->method->batch;
+    if (adze_options_flag(o, "print-config")) goto done;
+    TRY(weights_path(r->backbone, adze_options_string(o, "weights"), &path));
+    TRY(adze_weights_open(&r->weights, path));
+    r->info = adze_weights_get_info(r->weights);
+    REQUIRE(strcmp(r->info->backbone, r->backbone->name) == 0, ADZE_EINPUT,
+            "%s: weights of %s, the run uses --backbone %s", path, r->info->backbone, r->backbone->name);
+    adze_normalize_init(&r->normalize, r->info->mean, r->info->std);
+    run_record_text(&r->record, "weights_file", path);
+    run_record_text(&r->record, "weights_sha256", r->info->sha256);
+    run_record_text(&r->record, "weights_tag", r->info->tag);
+done:
+    adze_free(path);
+    return st;
+}
+
+static adze_status create_model(run *r, adze_model **out)
+{
+    adze_model_setup setup = {
+        .ctx = r->ctx,
+        .backbone = r->backbone->name,
+        .folded = r->info->folded,
+        .H = r->size,
+        .W = r->size,
+        .batch = r->batch,
+        .seed = (uint64_t)adze_options_int(r->p->options, "seed"),
+        .options = r->method_options,
+        .weights = { find_weight, r->weights },
+        .fit = true,
+    };
+    return r->method->create(out, &setup);
+}
+
+/* Indices of the items that the method uses, in order. */
+static adze_status choose_items(const run *r, const adze_model *m, int64_t n, int64_t **order, int64_t *n_order)
+{
+    adze_status st = ADZE_OK;
+    bool *keep = adze_calloc((size_t)n, sizeof *keep);
+    *order = adze_malloc((size_t)n * sizeof **order);
+    *n_order = 0;
+    REQUIRE(keep && *order, ADZE_ENOMEM, "an order of %" PRId64 " pictures", n);
+    r->method->fit_choose(m, n, keep);
+    for (int64_t i = 0; i < n; i++)
+        if (keep[i]) (*order)[(*n_order)++] = i;
+done:
+    adze_free(keep);
+    return st;
+}
+
+/* Feeds the chosen pictures to the model in batches; the last one is padded with what was there before. */
+static adze_status feed(run *r, adze_model *m, adze_loader *loader, int64_t n, const char *name)
+{
+    adze_status st = ADZE_OK;
+    int64_t pixels = r->size * r->size, have = 0;
+    float *x = adze_calloc((size_t)(r->batch * pixels * 3), sizeof *x);
+    REQUIRE(x, ADZE_ENOMEM, "a batch of %" PRId64 " pictures", r->batch);
+    char task[64];
+    snprintf(task, sizeof task, "features %s", name);
+    adze_progress_begin(r->p->progress, task, "images", 0, n);
+    for (;;) {
+        const adze_sample *sample;
+        TRY(adze_loader_next(loader, &sample));
+        TRY(adze_program_check_interrupt());
+        if (sample) adze_normalize_nhwc(&r->normalize, sample->rgb, pixels, x + have++ * pixels * 3);
+        if (have == r->batch || (!sample && have > 0)) {
+            TRY(r->method->fit_add(m, x, have));
+            have = 0;
+        }
+        if (!sample) break;
+        adze_progress_update(r->p->progress, sample->position + 1);
+    }
+    adze_progress_end(r->p->progress);
+done:
+    adze_free(x);
+    return st;
+}
+
+static adze_status put_tensor(void *user, const char *name, adze_tensor_type type, adze_shape shape, const void *data)
+{
+    return adze_model_writer_put(user, name, type == ADZE_TENSOR_I64 ? ADZE_DTYPE_I64 : ADZE_DTYPE_F32, shape.rank, shape.dim, data);
+}
+
+/* Everything that the evaluator needs, written beside and then renamed. */
+static adze_status write_checkpoint(run *r, const adze_model *m, const char *name, const char *const *classes,
+                                    int64_t n_classes, const char *path)
+{
+    adze_status st = ADZE_OK;
+    adze_text options = ADZE_TEXT_EMPTY;
+    adze_model_writer *w = NULL;
+    TRY(run_record_options_json(r->method_options, &options));
+    adze_model_info info = {
+        .method = r->method->name,
+        .class_name = name,
+        .classes = classes,
+        .n_classes = n_classes,
+        .dataset = adze_layout_name(adze_dataset_layout(r->data)),
+        .config_json = options.s,
+        .backbone = r->backbone->name,
+        .weights_sha256 = r->info->sha256,
+        .weights_tag = r->info->tag,
+        .folded = r->info->folded,
+        .H = r->size,
+        .W = r->size,
+        .resize_filter = "bilinear",
+        .seed = adze_options_int(r->p->options, "seed"),
+    };
+    memcpy(info.mean, r->info->mean, sizeof info.mean);
+    memcpy(info.std, r->info->std, sizeof info.std);
+    TRY(adze_model_writer_create(&w, path, &info));
+    adze_tensor_sink sink = { put_tensor, w };
+    TRY(r->method->save(m, &sink));
+    TRY(adze_model_writer_commit(w));
+done:
+    adze_model_writer_destroy(w);
+    adze_text_destroy(&options);
+    return st;
+}
+
+/* Fits one model on `n` items and writes RUN/name/model.h5. */
+static adze_status fit_model(run *r, const char *name, const char *const *classes, int64_t n_classes,
+                             const adze_data_item *items, int64_t n)
+{
+    adze_status st = ADZE_OK;
+    adze_model *m = NULL;
+    adze_loader *loader = NULL;
+    adze_text facts = ADZE_TEXT_EMPTY, plan = ADZE_TEXT_EMPTY;
+    int64_t *order = NULL, n_order = 0;
+    double start = adze_clock_seconds();
+    char *folder = adze_path_join(r->out ? r->out : ".", name), *path = folder ? adze_path_join(folder, "model.h5") : NULL;
+    REQUIRE(path, ADZE_ENOMEM, "no memory for a path");
+    bool dry = adze_options_flag(r->p->options, "dry-run"), print_plan = adze_options_flag(r->p->options, "print-plan");
+    if (adze_options_flag(r->p->options, "resume") && adze_file_exists(path)) {
+        adze_log_write(&r->p->log, ADZE_LOG_INFO, "%s: %s exists, left as it is", name, path);
+        goto done;
+    }
+    if (!dry && !print_plan) TRY(adze_program_output(r->p, folder, "model.h5"));
+    TRY(create_model(r, &m));
+    if (print_plan) {
+        r->method->print_plan(m, &plan);
+        TRY(adze_text_check(&plan, "plan"));
+        fputs(plan.s, stdout);
+        goto done;
+    }
+    TRY(choose_items(r, m, n, &order, &n_order));
+    adze_loader_opts opts = ADZE_LOADER_OPTS;
+    opts.H = opts.W = r->size;
+    adze_memory_item memory[ADZE_MEMORY_ITEMS + 1];
+    r->method->memory(m, n_order, memory);
+    int last = 0;
+    while (memory[last].what) last++;
+    memory[last] = (adze_memory_item){ "pictures ahead", adze_loader_queue_bytes(&opts) };
+    memory[last + 1] = (adze_memory_item){ NULL, 0 };
+    char what[96];
+    snprintf(what, sizeof what, "fitting %s on %" PRId64 " pictures", name, n_order);
+    TRY(adze_program_memory(r->p, memory, what));
+    if (dry) goto done;
+
+    TRY(r->method->fit_begin(m, n_order));
+    TRY(adze_loader_create(&loader, items, n, order, n_order, &opts));
+    TRY(feed(r, m, loader, n_order, name));
+    adze_work_progress progress = { adze_program_step, r->p };
+    TRY(r->method->fit_end(m, &progress));
+    adze_progress_end(r->p->progress);
+    TRY(write_checkpoint(r, m, name, classes, n_classes, path));
+    r->method->facts(m, &facts);
+    double seconds = adze_clock_seconds() - start;
+    adze_log_write(&r->p->log, ADZE_LOG_INFO, "%s: %s, %.1f s (%.1f images/s, %.1f s waiting for pictures)", name,
+                   facts.s ? facts.s : "", seconds, (double)n_order / seconds, adze_loader_waited_s(loader));
+    run_record_class(&r->record, name, n_order, seconds, facts.s ? facts.s : "");
+done:
+    adze_loader_destroy(loader);
+    if (m) r->method->destroy(m);
+    adze_text_destroy(&facts);
+    adze_text_destroy(&plan);
+    adze_free(order);
+    adze_free(folder);
+    adze_free(path);
+    return st == ADZE_OK ? st : adze_fail_prefix(st, "%s", name);
+}
+
+/* The classes that were asked for, checked; `names` borrowed from the data set or the options. */
+static adze_status chosen_classes(const run *r, const char ***names, int64_t *n)
+{
+    adze_status st = ADZE_OK;
+    int64_t n_known, n_asked = adze_options_list_count(r->p->options, "class");
+    const char *const *known = adze_dataset_classes(r->data, &n_known);
+    bool all = n_asked == 0 || (n_asked == 1 && strcmp(adze_options_list_at(r->p->options, "class", 0), "all") == 0);
+    *n = all ? n_known : n_asked;
+    *names = adze_calloc((size_t)(*n > 0 ? *n : 1), sizeof **names);
+    REQUIRE(*names, ADZE_ENOMEM, "a list of classes");
+    for (int64_t i = 0; i < *n; i++) {
+        (*names)[i] = all ? known[i] : adze_options_list_at(r->p->options, "class", i);
+        TRY(adze_dataset_require(r->data, (*names)[i], ADZE_SPLIT_TRAIN));
+    }
+done:
+    return st;
+}
+
+static adze_status fit_joint(run *r, const char *const *names, int64_t n)
+{
+    adze_status st = ADZE_OK;
+    int64_t total = 0;
+    adze_data_item *items = NULL;
+    for (int pass = 0; pass < 2; pass++) {
+        total = 0;
+        for (int64_t i = 0; i < n; i++) {
+            int64_t count;
+            const adze_data_item *part = adze_dataset_items(r->data, names[i], ADZE_SPLIT_TRAIN, &count);
+            if (pass == 1) memcpy(items + total, part, (size_t)count * sizeof *items);
+            total += count;
+        }
+        if (pass == 0) REQUIRE(items = adze_calloc((size_t)total, sizeof *items), ADZE_ENOMEM, "a list of %" PRId64 " pictures", total);
+    }
+    TRY(fit_model(r, "joint", names, n, items, total));
+done:
+    adze_free(items);
+    return st;
+}
+
+static adze_status print_config(const run *r)
+{
+    adze_text t = ADZE_TEXT_EMPTY;
+    adze_status st = adze_options_config(r->p->options, r->method_options, &t);
+    if (st == ADZE_OK && t.s) fputs(t.s, stdout);
+    adze_text_destroy(&t);
+    return st;
+}
+
+static adze_status fit_all(run *r)
+{
+    adze_status st = ADZE_OK;
+    const char **names = NULL;
+    int64_t n = 0;
+    const adze_options *o = r->p->options;
+    TRY(open_model_parts(r));
+    if (adze_options_flag(o, "print-config")) {
+        st = print_config(r);
+        goto done;
+    }
+    REQUIRE(adze_options_given(o, "data"), ADZE_EINVAL, "--data is missing: the folder of the data set");
+    r->out = adze_options_string(o, "out");
+    bool dry = adze_options_flag(o, "dry-run") || adze_options_flag(o, "print-plan");
+    REQUIRE(dry || r->out, ADZE_EINVAL, "--out is missing: the folder of the run");
+    TRY(adze_dataset_open(&r->data, adze_options_string(o, "data"), NULL));
+    TRY(chosen_classes(r, &names, &n));
+    TRY(adze_program_device(r->p, &r->ctx));
+    if (adze_options_flag(o, "joint")) TRY(fit_joint(r, names, n));
+    else
+        for (int64_t i = 0; i < n; i++) {
+            int64_t count;
+            const adze_data_item *items = adze_dataset_items(r->data, names[i], ADZE_SPLIT_TRAIN, &count);
+            TRY(fit_model(r, names[i], &names[i], 1, items, count));
+            if (adze_options_flag(o, "print-plan")) break; /* the same for every class */
+        }
+    if (!dry) TRY(run_record_write(&r->record, r->p, r->method_options, r->ctx, r->data, r->out));
+done:
+    adze_free(names);
+    return st;
+}
+
+int main(int argc, char **argv)
+{
+    adze_program p;
+    int code;
+    if (!adze_program_open(&p, &about, argc, argv, &code)) return code;
+    run r = { .p = &p };
+    adze_status st = fit_all(&r);
+    run_record_destroy(&r.record);
+    adze_dataset_destroy(r.data);
+    adze_weights_close(r.weights);
+    adze_options_destroy(r.method_options);
+    adze_ctx_destroy(r.ctx);
+    return adze_program_close(&p, st);
+}
