@@ -24,6 +24,7 @@ typedef struct adze_backend {
     bool host_memory; /* alloc gives host memory: the plain-C reference can run */
     /* NULL-terminated lists, best first; the list itself may be NULL. */
     const adze_kernel *const *kernels[ADZE_OP_COUNT];
+    const adze_kernel *const *backward[ADZE_OP_COUNT];
 } adze_backend;
 
 struct adze_ctx {

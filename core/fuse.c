@@ -1,7 +1,7 @@
 /* fuse.c - which steps a plan keeps, and which it joins. Entry: adze_plan_prune(), adze_plan_fuse().
  *
  * A convolution absorbs, in this order, the batch norm, the sum and the activation behind it, each only if nobody else
- * reads the value between. The sum is absorbed by the branch that is computed last: its other operand exists by then. */
+ * reads the value between and no gradient passes through it. The sum is absorbed by the branch that is computed last: its other operand exists by then. */
 #include <string.h>
 
 #include "core/op_activation.h"
@@ -16,7 +16,7 @@ void adze_plan_prune(adze_plan *plan)
         graph_node *node = &plan->step[s].node;
         bool needed = false;
         for (int i = 0; i < node->n_out; i++) {
-            if (plan->value[node->out[i]].output) needed = true;
+            if (plan->value[node->out[i]].output || node->out[i] == plan->loss) needed = true;
             for (int32_t t = s + 1; t < plan->n_steps && !needed; t++)
                 for (int j = 0; j < plan->step[t].node.n_in && !plan->step[t].removed; j++)
                     if (plan->step[t].node.in[j] == node->out[i]) needed = true;
@@ -92,7 +92,7 @@ void adze_plan_fuse(adze_plan *plan)
 {
     for (int32_t s = 0; s < plan->n_steps; s++) {
         plan_step *step = &plan->step[s];
-        if (step->removed || step->node.op != ADZE_OP_conv2d) continue;
+        if (step->removed || step->node.op != ADZE_OP_conv2d || plan->differs[step->node.out[0]]) continue;
         graph_node *conv = &step->node;
         for (int i = conv->n_in; i < CONV2D_OPERANDS; i++) conv->in[i] = ADZE_NONE;
         conv->n_in = CONV2D_OPERANDS;
@@ -100,6 +100,7 @@ void adze_plan_fuse(adze_plan *plan)
             int32_t r = sole_reader(plan, conv->out[0]);
             if (r < 0) break;
             graph_node *next = &plan->step[r].node;
+            if (plan->differs[next->out[0]]) break;
             if (!absorb_batch_norm(plan, conv, next) && !absorb_sum(plan, conv, s, next) && !absorb_activation(conv, next))
                 break;
             conv->out[0] = next->out[0];

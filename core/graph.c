@@ -118,6 +118,13 @@ void adze_graph_output(adze_graph *g, const char *name, adze_value v)
     g->value[v].output = true;
 }
 
+void adze_graph_want_grad(adze_graph *g, adze_value input)
+{
+    if (g->error != ADZE_OK || input == ADZE_NONE) return;
+    if (g->value[input].kind != ADZE_VALUE_INPUT) adze_graph_fail(g, ADZE_EINVAL, "graph: a gradient is wanted of no input");
+    else g->value[input].want_grad = true;
+}
+
 adze_value adze_graph_find(const adze_graph *g, const char *name)
 {
     for (int32_t v = 0; v < g->n_values; v++)

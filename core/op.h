@@ -34,8 +34,9 @@ typedef struct {
     adze_shape shape;
     float *data;             /* NULL if the optional input is absent */
     float *grad;             /* backward: where its gradient is (outputs) or goes (inputs); NULL if not wanted */
-    const uint64_t *version; /* parameters: counts the changes of `data`, so that packed copies know when they are stale */
+    uint64_t *version;       /* parameters: counts the changes of `data`, so that packed copies know when they are stale */
     bool present;            /* the operand exists (data is set only once memory is assigned) */
+    bool wanted;             /* backward, inputs: the gradient is asked for (grad is set only once memory is assigned) */
     bool accumulate;         /* backward, inputs: add to grad instead of overwriting it */
 } adze_arg;
 
@@ -49,7 +50,8 @@ struct adze_call {
     void *state;                 /* what the kernel prepared; released by it */
     size_t scratch_bytes;        /* wanted during run; set in prepare */
     void *scratch;
-    bool in_place;               /* the plan gave out[0] the memory of in[op->in_place_input] */
+    bool backward;               /* which direction this call is */
+    bool in_place;               /* out[0] has the memory of in[op->in_place_input]; backward: that input's grad has out[0].grad's */
 };
 
 /* One implementation of an op on a backend. */
@@ -68,7 +70,11 @@ typedef struct adze_op_def {
     adze_status (*shape)(adze_call *c);
     double (*flops)(const adze_call *c); /* multiply and add count two; NULL: one per output element */
     adze_status (*forward)(const adze_call *c);
-    int in_place_input;  /* out[0] may take over the memory of this input; -1: never */
+    /* Gradients of the wanted inputs from out[0].grad; adds where in[i].accumulate. NULL: inference only. */
+    adze_status (*backward)(const adze_call *c);
+    unsigned backward_reads_in;  /* bit i: backward reads in[i].data */
+    bool backward_reads_out;     /* backward reads out[0].data; further outputs (saved values) always stay */
+    int in_place_input;  /* out[0] may take over the memory of this input, and its gradient that of out[0]; -1: never */
     bool alias;          /* out[0] is in[0] under another shape: no work, no memory */
     const char *(*label)(const adze_call *c); /* a finer name for --print-plan, or NULL */
 } adze_op_def;

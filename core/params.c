@@ -53,6 +53,7 @@ void adze_params_destroy(adze_params *p)
     for (int i = 0; i < p->n; i++) adze_free(p->param[i].name);
     adze_free(p->param);
     if (p->data) p->ctx->backend->free(p->ctx, p->data);
+    if (p->grad) p->ctx->backend->free(p->ctx, p->grad);
     adze_free(p);
 }
 
@@ -81,4 +82,24 @@ adze_status adze_params_read(const adze_params *p, int i, float *to_host)
     const param *q = &p->param[i];
     return p->ctx->backend->read(p->ctx, to_host, p->data + q->offset,
                                  (size_t)adze_shape_count(&q->shape) * sizeof(float));
+}
+
+bool adze_params_trainable(const adze_params *p, int i) { return p->param[i].trainable; }
+
+adze_status adze_params_need_grad(adze_params *p)
+{
+    void *block;
+    if (p->grad) return ADZE_OK;
+    adze_status st = p->ctx->backend->alloc(p->ctx, (size_t)p->n_trainable * sizeof(float), &block);
+    if (st != ADZE_OK) return st;
+    p->grad = block;
+    if (p->ctx->backend->host_memory) memset(p->grad, 0, (size_t)p->n_trainable * sizeof(float));
+    return ADZE_OK;
+}
+
+adze_status adze_params_read_grad(const adze_params *p, int i, float *to_host)
+{
+    const param *q = &p->param[i];
+    if (!p->grad || !q->trainable) return adze_fail(ADZE_EINVAL, "parameter '%s' has no gradient", q->name);
+    return p->ctx->backend->read(p->ctx, to_host, p->grad + q->offset, (size_t)adze_shape_count(&q->shape) * sizeof(float));
 }

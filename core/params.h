@@ -24,6 +24,9 @@ int adze_params_find(const adze_params *p, const char *name);
 adze_status adze_params_write(adze_params *p, int i, const float *from_host);
 adze_status adze_params_read(const adze_params *p, int i, float *to_host);
 size_t adze_params_bytes(const adze_params *p);
+bool adze_params_trainable(const adze_params *p, int i);
+/* The gradient of a trainable parameter after the last run of a plan with a loss; ADZE_EINVAL if it has none. */
+adze_status adze_params_read_grad(const adze_params *p, int i, float *to_host);
 
 #ifdef __cplusplus
 }

@@ -18,6 +18,10 @@ struct adze_params {
     int n;
     int64_t n_floats, n_trainable; /* the trainable ones come first */
     float *data;                   /* owned, on the device */
+    float *grad;                   /* (n_trainable) owned, laid out as data; NULL until a plan with a loss is made */
 };
+
+/* Makes the gradient block if there is none. */
+adze_status adze_params_need_grad(adze_params *p);
 
 #endif

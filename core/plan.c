@@ -1,5 +1,5 @@
 /* plan.c - from a graph to a list of prepared calls. Entry: adze_plan_create(), adze_plan_run().
- * Order: copy the nodes, prune, fuse, choose and prepare kernels, find lifetimes, place buffers, set pointers. */
+ * Order: copy the nodes, prune, fuse, append the gradient steps, choose and prepare kernels, find lifetimes, place buffers, set pointers. */
 #include "core/plan.h"
 
 #include <inttypes.h>
@@ -12,12 +12,17 @@
 #include "core/memory.h"
 #include "core/plan_impl.h"
 
-static adze_status run_reference(const adze_call *c)
+static adze_status run_forward(const adze_call *c)
 {
     return c->op->forward(c);
 }
 
-static const adze_kernel reference = { .name = "reference", .run = run_reference };
+static adze_status run_backward(const adze_call *c)
+{
+    return c->op->backward(c);
+}
+
+static const adze_kernel reference[2] = { { .name = "reference", .run = run_forward }, { .name = "reference", .run = run_backward } };
 
 static adze_status copy_graph(adze_plan *plan, const adze_graph *g)
 {
@@ -49,67 +54,111 @@ static void drop_removed_steps(adze_plan *plan)
     plan->n_steps = kept;
 }
 
-/* A buffer for every root value that a step reads or writes and that is no parameter. */
-static adze_status find_lifetimes(adze_plan *plan)
+static void extend(plan_buffer *b, int32_t step)
+{
+    if (step < b->first) b->first = step;
+    if (step > b->last) b->last = step;
+}
+
+/* The buffer of a value's data or gradient, NULL for parameters. */
+static plan_buffer *buffer_of(const adze_plan *plan, const int32_t *table, adze_value v)
+{
+    int32_t b = v == ADZE_NONE ? -1 : table[plan->value[v].root];
+    return b < 0 ? NULL : &plan->buffer[b];
+}
+
+static void touch(const adze_plan *plan, const int32_t *table, adze_value v, int32_t step)
+{
+    plan_buffer *b = buffer_of(plan, table, v);
+    if (b) extend(b, step);
+}
+
+static int32_t new_buffer(adze_plan *plan, const graph_value *value)
+{
+    plan->buffer[plan->n_buffers] = (plan_buffer){
+        .n_bytes = (size_t)adze_shape_count(&value->shape) * sizeof(float), .first = INT32_MAX, .last = -1,
+    };
+    return plan->n_buffers++;
+}
+
+/* A buffer for every root value that is no parameter, and one for its gradient where that is needed. */
+static adze_status make_buffers(adze_plan *plan)
 {
     adze_status st = ADZE_OK;
-    size_t most = (size_t)plan->n_values + (size_t)plan->n_steps;
-    REQUIRE(plan->buffer_of = adze_malloc((size_t)plan->n_values * sizeof *plan->buffer_of), ADZE_ENOMEM, "plan: lifetimes");
-    REQUIRE(plan->buffer = adze_calloc(most, sizeof *plan->buffer), ADZE_ENOMEM, "plan: lifetimes");
-    for (int32_t v = 0; v < plan->n_values; v++) plan->buffer_of[v] = -1;
+    size_t n = (size_t)plan->n_values;
+    REQUIRE(plan->buffer_of = adze_malloc(n * sizeof *plan->buffer_of), ADZE_ENOMEM, "plan: lifetimes");
+    REQUIRE(plan->grad_of = adze_malloc(n * sizeof *plan->grad_of), ADZE_ENOMEM, "plan: lifetimes");
+    REQUIRE(plan->buffer = adze_calloc(2 * n + (size_t)plan->n_steps, sizeof *plan->buffer), ADZE_ENOMEM, "plan: lifetimes");
     for (int32_t v = 0; v < plan->n_values; v++) {
         const graph_value *value = &plan->value[v];
+        plan->buffer_of[v] = plan->grad_of[v] = -1;
         if (value->root != v || (value->kind != ADZE_VALUE_INPUT && value->kind != ADZE_VALUE_NODE)) continue;
-        plan->buffer_of[v] = plan->n_buffers;
-        plan->buffer[plan->n_buffers++] = (plan_buffer){
-            .n_bytes = (size_t)adze_shape_count(&value->shape) * sizeof(float),
-            .first = value->kind == ADZE_VALUE_INPUT ? 0 : INT32_MAX,
-            .last = -1,
-        };
-    }
-    for (int32_t s = 0; s < plan->n_steps; s++) {
-        const graph_node *node = &plan->step[s].node;
-        for (int i = 0; i < node->n_out; i++) {
-            plan_buffer *b = &plan->buffer[plan->buffer_of[plan->value[node->out[i]].root]];
-            if (s < b->first) b->first = s;
-            if (s > b->last) b->last = s;
-        }
-        for (int i = 0; i < node->n_in; i++) {
-            if (node->in[i] == ADZE_NONE || plan->buffer_of[plan->value[node->in[i]].root] < 0) continue;
-            plan_buffer *b = &plan->buffer[plan->buffer_of[plan->value[node->in[i]].root]];
-            if (s > b->last) b->last = s;
-        }
+        plan->buffer_of[v] = new_buffer(plan, value);
     }
     for (int32_t v = 0; v < plan->n_values; v++) {
-        int32_t b = plan->buffer_of[plan->value[v].root];
-        if (plan->value[v].output && b >= 0) plan->buffer[b].last = plan->n_steps;
-        if (plan->value[v].kind == ADZE_VALUE_INPUT && b >= 0) plan->buffer[b].last = plan->n_steps; /* stays readable */
+        adze_value root = plan->value[v].root;
+        if (plan->differs[v] && plan->buffer_of[root] >= 0 && plan->grad_of[root] < 0)
+            plan->grad_of[root] = new_buffer(plan, &plan->value[root]);
     }
 done:
     return st;
 }
 
-/* Lets out[0] take over the memory of an input that dies in the same step. */
+static void find_lifetimes(adze_plan *plan)
+{
+    for (int32_t s = 0; s < plan->n_steps; s++) {
+        const plan_step *step = &plan->step[s];
+        const graph_node *node = &step->node;
+        const adze_op_def *def = adze_op_defs[node->op];
+        for (int i = 0; i < node->n_out; i++)
+            if (!step->backward || i > 0 || def->backward_reads_out) touch(plan, plan->buffer_of, node->out[i], s);
+        for (int i = 0; i < node->n_in; i++)
+            if (!step->backward || (def->backward_reads_in >> i & 1)) touch(plan, plan->buffer_of, node->in[i], s);
+        if (!step->backward) continue;
+        touch(plan, plan->grad_of, node->out[0], s);
+        for (int i = 0; i < node->n_in; i++)
+            if (step->call.in[i].wanted) touch(plan, plan->grad_of, node->in[i], s);
+    }
+    for (int32_t v = 0; v < plan->n_values; v++) {
+        plan_buffer *b = buffer_of(plan, plan->buffer_of, v), *g = buffer_of(plan, plan->grad_of, v);
+        bool input = plan->value[v].kind == ADZE_VALUE_INPUT;
+        if (b && (plan->value[v].output || v == plan->loss || input)) extend(b, plan->n_steps);
+        if (b && input) extend(b, 0); /* written before the run, readable after it */
+        if (g && v == plan->loss) extend(g, 0), extend(g, plan->n_steps); /* the seed stays from run to run */
+        if (g && plan->value[v].want_grad) extend(g, plan->n_steps);
+    }
+}
+
+/* Lets one buffer take over the memory of another that dies in step s. */
+static bool take_over(adze_plan *plan, int32_t *table, int32_t dying, int32_t born, int32_t s)
+{
+    plan_buffer *a = &plan->buffer[dying], *b = &plan->buffer[born];
+    if (dying == born || a->last != s || b->first != s || a->n_bytes != b->n_bytes) return false;
+    a->last = b->last;
+    for (int32_t v = 0; v < plan->n_values; v++)
+        if (table[v] == born) table[v] = dying;
+    *b = (plan_buffer){ .n_bytes = 0, .first = 0, .last = -1 }; /* unused from here on */
+    return true;
+}
+
+/* Forward: out[0] in the memory of the input that dies there. Backward: that input's gradient in out[0]'s. */
 static void share_memory(adze_plan *plan)
 {
     for (int32_t s = 0; s < plan->n_steps; s++) {
         plan_step *step = &plan->step[s];
         int k = adze_op_defs[step->node.op]->in_place_input;
         if (k < 0 || k >= step->node.n_in || step->node.in[k] == ADZE_NONE) continue;
-        adze_value from = plan->value[step->node.in[k]].root, to = plan->value[step->node.out[0]].root;
-        int32_t a = plan->buffer_of[from], b = plan->buffer_of[to];
-        if (a < 0 || plan->value[from].kind != ADZE_VALUE_NODE || plan->buffer[a].last != s || plan->buffer[b].first != s ||
-            plan->buffer[a].n_bytes != plan->buffer[b].n_bytes)
-            continue;
-        bool read_twice = false;
+        adze_value in = plan->value[step->node.in[k]].root, out = plan->value[step->node.out[0]].root;
+        bool alone = true;
         for (int i = 0; i < step->node.n_in; i++)
-            if (i != k && step->node.in[i] != ADZE_NONE && plan->value[step->node.in[i]].root == from) read_twice = true;
-        if (read_twice) continue;
-        plan->buffer[a].last = plan->buffer[b].last;
-        for (int32_t v = 0; v < plan->n_values; v++)
-            if (plan->buffer_of[v] == b) plan->buffer_of[v] = a;
-        plan->buffer[b].n_bytes = 0, plan->buffer[b].first = 0, plan->buffer[b].last = -1; /* unused from here on */
-        step->call.in_place = true;
+            if (i != k && step->node.in[i] != ADZE_NONE && plan->value[step->node.in[i]].root == in) alone = false;
+        if (!alone) continue;
+        if (step->backward) {
+            if (!step->call.in[k].wanted || step->call.in[k].accumulate || plan->grad_of[in] < 0) continue;
+            step->call.in_place = take_over(plan, plan->grad_of, plan->grad_of[out], plan->grad_of[in], s);
+        } else if (plan->buffer_of[in] >= 0 && plan->value[in].kind == ADZE_VALUE_NODE) {
+            step->call.in_place = take_over(plan, plan->buffer_of, plan->buffer_of[in], plan->buffer_of[out], s);
+        }
     }
 }
 
@@ -125,6 +174,7 @@ static adze_status bind_params(adze_plan *plan, adze_value v, adze_arg *arg)
                          adze_shape_text(&p->shape, have), adze_shape_text(&value->shape, want));
     arg->data = plan->params->data + p->offset;
     arg->version = &p->version;
+    if (arg->wanted) arg->grad = plan->params->grad + p->offset;
     return ADZE_OK;
 }
 
@@ -142,19 +192,23 @@ static adze_status prepare_step(adze_plan *plan, plan_step *step)
     c->attrs = step->node.attrs;
     c->ctx = plan->ctx;
     c->n_in = step->node.n_in, c->n_out = step->node.n_out;
+    c->backward = step->backward;
     for (int i = 0; i < c->n_in; i++) {
         adze_value v = step->node.in[i];
         if (v == ADZE_NONE) continue;
-        c->in[i] = (adze_arg){ .shape = plan->value[v].shape, .present = true };
+        c->in[i].shape = plan->value[v].shape;
+        c->in[i].present = true;
         if (is_param(&plan->value[v])) TRY(bind_params(plan, v, &c->in[i]));
     }
     for (int i = 0; i < c->n_out; i++) c->out[i] = (adze_arg){ .shape = plan->value[step->node.out[i]].shape, .present = true };
 
-    const adze_kernel *const *list = plan->ctx->opts.reference_only ? NULL : plan->ctx->backend->kernels[step->node.op];
+    const adze_backend *backend = plan->ctx->backend;
+    const adze_kernel *const *list = step->backward ? backend->backward[step->node.op] : backend->kernels[step->node.op];
+    if (plan->ctx->opts.reference_only) list = NULL;
     for (; list && *list && !c->kernel; list++)
         if ((*list)->accepts(c)) c->kernel = *list;
-    if (!c->kernel && plan->ctx->backend->host_memory) c->kernel = &reference;
-    REQUIRE(c->kernel, ADZE_EBACKEND, "%s: the %s backend has no kernel for it", c->op->name, plan->ctx->backend->name);
+    if (!c->kernel && backend->host_memory) c->kernel = &reference[step->backward];
+    REQUIRE(c->kernel, ADZE_EBACKEND, "%s: the %s backend has no kernel for it", c->op->name, backend->name);
     if (c->kernel->prepare) TRY(c->kernel->prepare(c));
     if (c->scratch_bytes > 0) {
         step->scratch = plan->n_buffers;
@@ -165,23 +219,41 @@ done:
     return st;
 }
 
-static float *value_data(const adze_plan *plan, adze_value v)
+static float *memory_of(const adze_plan *plan, const int32_t *table, adze_value v)
 {
-    int32_t b = plan->buffer_of[plan->value[v].root];
-    return b < 0 ? NULL : (float *)(plan->arena + plan->buffer[b].offset);
+    const plan_buffer *b = buffer_of(plan, table, v);
+    return b ? (float *)(plan->arena + b->offset) : NULL;
 }
 
 static void set_pointers(adze_plan *plan)
 {
     for (int32_t s = 0; s < plan->n_steps; s++) {
         plan_step *step = &plan->step[s];
-        for (int i = 0; i < step->node.n_in; i++)
-            if (step->node.in[i] != ADZE_NONE && !step->call.in[i].data)
-                step->call.in[i].data = value_data(plan, step->node.in[i]);
-        for (int i = 0; i < step->node.n_out; i++) step->call.out[i].data = value_data(plan, step->node.out[i]);
-        if (step->scratch >= 0) step->call.scratch = plan->arena + plan->buffer[step->scratch].offset;
-        step->call.attrs = step->node.attrs;
+        adze_call *c = &step->call;
+        for (int i = 0; i < step->node.n_in; i++) {
+            if (!c->in[i].data) c->in[i].data = memory_of(plan, plan->buffer_of, step->node.in[i]);
+            if (c->in[i].wanted && !c->in[i].grad) c->in[i].grad = memory_of(plan, plan->grad_of, step->node.in[i]);
+        }
+        for (int i = 0; i < step->node.n_out; i++) c->out[i].data = memory_of(plan, plan->buffer_of, step->node.out[i]);
+        if (step->backward) c->out[0].grad = memory_of(plan, plan->grad_of, step->node.out[0]);
+        if (step->scratch >= 0) c->scratch = plan->arena + plan->buffer[step->scratch].offset;
+        c->attrs = step->node.attrs;
     }
+}
+
+/* The gradient that flows into the loss: 1 everywhere. */
+static adze_status write_unit_seed(adze_plan *plan)
+{
+    adze_status st = ADZE_OK;
+    float *ones = NULL;
+    if (plan->loss == ADZE_NONE) return ADZE_OK;
+    int64_t n = adze_shape_count(&plan->value[plan->loss].shape);
+    REQUIRE(ones = adze_malloc((size_t)n * sizeof *ones), ADZE_ENOMEM, "plan: the loss's gradient");
+    for (int64_t i = 0; i < n; i++) ones[i] = 1.0f;
+    TRY(adze_plan_write_seed(plan, ones));
+done:
+    adze_free(ones);
+    return st;
 }
 
 adze_status adze_plan_create(adze_plan **out, adze_ctx *ctx, const adze_graph *g, adze_params *params,
@@ -194,11 +266,17 @@ adze_status adze_plan_create(adze_plan **out, adze_ctx *ctx, const adze_graph *g
     REQUIRE(plan = adze_calloc(1, sizeof *plan), ADZE_ENOMEM, "plan: %zu host bytes", sizeof *plan);
     plan->ctx = ctx;
     plan->params = params;
+    plan->loss = opts->loss;
     TRY(copy_graph(plan, g));
+    REQUIRE(plan->loss == ADZE_NONE || (plan->loss >= 0 && plan->loss < plan->n_values), ADZE_EINVAL, "plan: no such loss");
+    TRY(adze_plan_mark_differentiable(plan));
+    if (plan->loss != ADZE_NONE) TRY(adze_params_need_grad(params));
     adze_plan_prune(plan);
     if (!opts->no_fusion) adze_plan_fuse(plan);
     drop_removed_steps(plan);
-    TRY(find_lifetimes(plan));
+    TRY(adze_plan_append_backward(plan));
+    TRY(make_buffers(plan));
+    find_lifetimes(plan);
     share_memory(plan);
     TRY(ctx->backend->begin(ctx)); /* kernels look at the thread count when they prepare */
     for (int32_t s = 0; s < plan->n_steps; s++) TRY(prepare_step(plan, &plan->step[s]));
@@ -207,6 +285,7 @@ adze_status adze_plan_create(adze_plan **out, adze_ctx *ctx, const adze_graph *g
     TRY(ctx->backend->alloc(ctx, plan->arena_bytes, &arena));
     plan->arena = arena;
     set_pointers(plan);
+    TRY(write_unit_seed(plan));
     *out = plan;
     plan = NULL;
 done:
@@ -226,33 +305,50 @@ void adze_plan_destroy(adze_plan *plan)
     adze_free(plan->value);
     adze_free(plan->step);
     adze_free(plan->buffer_of);
+    adze_free(plan->grad_of);
+    adze_free(plan->differs);
     adze_free(plan->buffer);
     adze_free(plan);
 }
 
 static bool readable(const adze_plan *plan, adze_value v)
 {
-    return v >= 0 && v < plan->n_values && (plan->value[v].output || plan->value[v].kind == ADZE_VALUE_INPUT);
+    return v >= 0 && v < plan->n_values && (plan->value[v].output || v == plan->loss || plan->value[v].kind == ADZE_VALUE_INPUT);
 }
 
 adze_status adze_plan_write(adze_plan *plan, adze_value input, const float *from_host)
 {
     if (!readable(plan, input) || plan->value[input].kind != ADZE_VALUE_INPUT)
         return adze_fail(ADZE_EINVAL, "plan: value %d is no input", (int)input);
-    return plan->ctx->backend->write(plan->ctx, value_data(plan, input), from_host,
+    return plan->ctx->backend->write(plan->ctx, memory_of(plan, plan->buffer_of, input), from_host,
                                      (size_t)adze_shape_count(&plan->value[input].shape) * sizeof(float));
 }
 
 adze_status adze_plan_read(adze_plan *plan, adze_value output, float *to_host)
 {
     if (!readable(plan, output)) return adze_fail(ADZE_EINVAL, "plan: value %d is not kept", (int)output);
-    return plan->ctx->backend->read(plan->ctx, to_host, value_data(plan, output),
+    return plan->ctx->backend->read(plan->ctx, to_host, memory_of(plan, plan->buffer_of, output),
                                     (size_t)adze_shape_count(&plan->value[output].shape) * sizeof(float));
+}
+
+adze_status adze_plan_write_seed(adze_plan *plan, const float *from_host)
+{
+    if (plan->loss == ADZE_NONE) return adze_fail(ADZE_EINVAL, "plan: it has no loss");
+    return plan->ctx->backend->write(plan->ctx, memory_of(plan, plan->grad_of, plan->loss), from_host,
+                                     (size_t)adze_shape_count(&plan->value[plan->loss].shape) * sizeof(float));
+}
+
+adze_status adze_plan_read_grad(adze_plan *plan, adze_value input, float *to_host)
+{
+    if (input < 0 || input >= plan->n_values || !plan->value[input].want_grad || plan->grad_of[input] < 0)
+        return adze_fail(ADZE_EINVAL, "plan: the gradient of value %d is not computed", (int)input);
+    return plan->ctx->backend->read(plan->ctx, to_host, memory_of(plan, plan->grad_of, input),
+                                    (size_t)adze_shape_count(&plan->value[input].shape) * sizeof(float));
 }
 
 float *adze_plan_host_data(adze_plan *plan, adze_value v)
 {
-    return readable(plan, v) && plan->ctx->backend->host_memory ? value_data(plan, v) : NULL;
+    return readable(plan, v) && plan->ctx->backend->host_memory ? memory_of(plan, plan->buffer_of, v) : NULL;
 }
 
 static double now_s(void)

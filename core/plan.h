@@ -1,6 +1,7 @@
 /* plan.h - a graph made ready to run: fused, scheduled, with every buffer placed in one arena and every kernel chosen.
  *
- * Only nodes that an output needs are scheduled. After adze_plan_create nothing allocates. */
+ * Only nodes that an output or the loss needs are scheduled; backward, only those between a trainable parameter and the
+ * loss. The first writer of a gradient overwrites, later ones add: nothing is cleared. After adze_plan_create nothing allocates. */
 #ifndef ADZE_CORE_PLAN_H
 #define ADZE_CORE_PLAN_H
 
@@ -16,9 +17,10 @@ extern "C" {
 typedef struct adze_plan adze_plan; /* opaque: owns the arena and the prepared kernels */
 
 typedef struct {
-    bool no_fusion; /* keep every node as it was built: for tests */
+    bool no_fusion;  /* keep every node as it was built: for tests */
+    adze_value loss; /* a run goes backward from here too; ADZE_NONE: forward only */
 } adze_plan_opts;
-#define ADZE_PLAN_OPTS ((adze_plan_opts){ .no_fusion = false })
+#define ADZE_PLAN_OPTS ((adze_plan_opts){ .no_fusion = false, .loss = ADZE_NONE })
 
 /* `ctx` and `params` are borrowed until the plan is destroyed; `g` only during the call. */
 adze_status adze_plan_create(adze_plan **out, adze_ctx *ctx, const adze_graph *g, adze_params *params,
@@ -28,6 +30,10 @@ void adze_plan_destroy(adze_plan *plan);
 /* Copies a whole input in, or a kept output out; float32 in the value's shape. ADZE_EINVAL for other values. */
 adze_status adze_plan_write(adze_plan *plan, adze_value input, const float *from_host);
 adze_status adze_plan_read(adze_plan *plan, adze_value output, float *to_host);
+/* Gradients, for plans with a loss. The seed is what flows into the loss value itself: 1 everywhere unless written. Parameters'
+ * gradients lie in the parameter block (adze_params_read_grad). */
+adze_status adze_plan_write_seed(adze_plan *plan, const float *from_host);
+adze_status adze_plan_read_grad(adze_plan *plan, adze_value input, float *to_host);
 /* The memory of an input or output itself on backends with host memory, else NULL; valid until the plan is destroyed. */
 float *adze_plan_host_data(adze_plan *plan, adze_value v);
 

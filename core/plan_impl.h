@@ -17,6 +17,7 @@ typedef struct {
     adze_call call;
     int32_t scratch; /* buffer, -1 for none */
     bool removed;    /* fused into another step, or needed by nobody */
+    bool backward;   /* the gradient step of its node */
     double seconds;
 } plan_step;
 
@@ -28,6 +29,9 @@ struct adze_plan {
     plan_step *step; /* owned */
     int32_t n_steps;
     int32_t *buffer_of; /* owned: value -> buffer, -1 for none */
+    int32_t *grad_of;   /* owned: value -> buffer of its gradient, -1 for none */
+    bool *differs;      /* owned: value -> the loss's gradient with respect to it is needed */
+    adze_value loss;
     plan_buffer *buffer; /* owned */
     int32_t n_buffers;
     size_t arena_bytes;
@@ -35,6 +39,10 @@ struct adze_plan {
     bool profile;
     int64_t n_profiled;
 };
+
+/* backward.c: finds what has to be differentiated; appends the gradient steps behind the (pruned, fused) forward ones. */
+adze_status adze_plan_mark_differentiable(adze_plan *plan);
+adze_status adze_plan_append_backward(adze_plan *plan);
 
 /* fuse.c: marks steps that no output needs as removed, and joins convolutions with what follows them. */
 void adze_plan_prune(adze_plan *plan);

@@ -64,7 +64,7 @@ static adze_status find_weight(void *user, const char *name, adze_shape *shape, 
     if (st != ADZE_OK) return st;
     if (t->rank > ADZE_MAX_RANK) return adze_fail(ADZE_EINPUT, "weight '%s' has rank %d", name, t->rank);
     *shape = adze_shape_of(t->rank, t->dim);
-    *data = t->data;
+    *data = (const float *)t->data;
     return ADZE_OK;
 }
 

@@ -1,0 +1,192 @@
+/* adze_predict.c - the program adze-predict: scores pictures without labels or layout; CSV on stdout, maps on request. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/file.h"
+#include "core/memory.h"
+#include "datasets/dataset.h"
+#include "datasets/encode_png.h"
+#include "datasets/loader.h"
+#include "eval/escape.h"
+#include "eval/heatmap.h"
+#include "eval/loaded_model.h"
+#include "eval/program.h"
+
+static const adze_option own[] = {
+    { .name = "model", .letter = 'm', .type = ADZE_OPTION_STRING, .metavar = "FILE.h5", .group = "Model", .help = "checkpoint of adze-train" },
+    { .name = "out", .letter = 'o', .type = ADZE_OPTION_STRING, .metavar = "DIR", .group = "Results",
+      .help = "also one picture per input with overlay and map" },
+    { .name = "scale", .type = ADZE_OPTION_STRING, .metavar = "LOW,HIGH", .group = "Results",
+      .help = "values of the first and the last colour (default: of all inputs together)" },
+    { .name = "threshold", .type = ADZE_OPTION_REAL, .metavar = "SCORE", .group = "Results",
+      .help = "scores at or above are anomalous: adds the column verdict" },
+    { .name = "exit-verdict", .type = ADZE_OPTION_FLAG, .group = "Results", .properties = ADZE_OPTION_ACTION,
+      .help = "exit 1 if a picture is anomalous; needs --threshold" },
+};
+
+static const adze_program_about about = {
+    .name = "adze-predict",
+    .table = own,
+    .n_table = sizeof own / sizeof *own,
+    .max_args = 1 << 20,
+    .usage = "usage: adze-predict --model FILE.h5 [--out DIR] IMAGE|FOLDER... [options]",
+    .about = "Scores pictures with a checkpoint. Prints CSV on stdout: path, score (maximum of the map). Needs no labels, no masks and no "
+             "layout; a folder stands for all pictures below it.",
+    .examples = "examples:\n"
+                "  adze-predict --model runs/bottle/bottle/model.h5 camera/ > scores.csv\n"
+                "  adze-predict --model model.h5 --threshold 2.1 --exit-verdict part.png || echo reject\n",
+};
+
+typedef struct {
+    adze_program *p;
+    adze_dataset *data;
+    adze_ctx *ctx;
+    loaded_model m;
+    bool verdict;
+    double threshold;
+    bool anomalous; /* some picture was */
+    double low, high;
+} run;
+
+static adze_status print_row(run *r, const adze_data_item *item, const float *map, int64_t pixels, double *score)
+{
+    *score = -INFINITY;
+    for (int64_t i = 0; i < pixels; i++) {
+        if (!isfinite(map[i])) return adze_fail(ADZE_ENUMERIC, "%s: the map is not finite", item->path);
+        *score = map[i] > *score ? map[i] : *score;
+    }
+    adze_text t = ADZE_TEXT_EMPTY;
+    adze_escape_csv(&t, item->path);
+    adze_text_printf(&t, ",%.9g", *score);
+    if (r->verdict) adze_text_append(&t, *score >= r->threshold ? ",anomalous" : ",good");
+    r->anomalous |= r->verdict && *score >= r->threshold;
+    adze_status st = adze_text_check(&t, "a row");
+    if (st == ADZE_OK && (puts(t.s) < 0 || fflush(stdout) != 0)) st = adze_fail(ADZE_EIO, "standard output: cannot write");
+    adze_text_destroy(&t);
+    return st;
+}
+
+/* OUT/NAME.png; a number is added where two inputs have the same name. */
+static adze_status write_panel(run *r, const adze_data_item *item, const unsigned char *rgb, const float *map, const char *out, int64_t number)
+{
+    adze_status st = ADZE_OK;
+    int64_t H = r->m.info->H, W = r->m.info->W;
+    adze_picture panel = { 0 };
+    adze_heatmap_opts o = ADZE_HEATMAP_OPTS;
+    o.low = r->low, o.high = r->high;
+    const char *base = adze_path_base(item->path), *dot = strrchr(base, '.');
+    char *path = adze_strprintf("%s/%05" PRId64 "_%.*s.png", out, number, dot ? (int)(dot - base) : (int)strlen(base), base);
+    REQUIRE(path, ADZE_ENOMEM, "no memory for a path");
+    TRY(adze_heatmap_panel(&panel, rgb, H, W, map, H, W, &o));
+    adze_image image = { .data = panel.rgb, .H = panel.H, .W = panel.W, .C = 3 };
+    TRY(adze_image_write_png(&image, path));
+done:
+    adze_picture_destroy(&panel);
+    adze_free(path);
+    return st;
+}
+
+/* One pass over all pictures: prints rows (write_out false) or pictures (true). Finds the common scale on the way. */
+static adze_status pass(run *r, const char *out, bool write_out)
+{
+    adze_status st = ADZE_OK;
+    int64_t n_items, pixels = r->m.info->H * r->m.info->W, B = r->m.batch, have = 0, number = 0;
+    const adze_data_item *items = adze_dataset_all(r->data, &n_items), **waiting = NULL;
+    adze_loader *loader = NULL;
+    adze_loader_opts opts = ADZE_LOADER_OPTS;
+    opts.H = r->m.info->H, opts.W = r->m.info->W;
+    float *x = adze_calloc((size_t)(B * pixels * 3), sizeof *x), *map = adze_calloc((size_t)(B * pixels), sizeof *map);
+    unsigned char *rgb = adze_calloc((size_t)B, (size_t)(pixels * 3));
+    waiting = adze_calloc((size_t)B, sizeof *waiting);
+    REQUIRE(x && map && rgb && waiting, ADZE_ENOMEM, "a batch of %" PRId64 " pictures", B);
+    TRY(adze_loader_create(&loader, items, n_items, NULL, 0, &opts));
+    adze_progress_begin(r->p->progress, write_out ? "pictures" : "score", "images", 0, n_items);
+    for (;;) {
+        const adze_sample *s;
+        TRY(adze_loader_next(loader, &s));
+        TRY(adze_program_check_interrupt());
+        if (s) {
+            memcpy(rgb + have * pixels * 3, s->rgb, (size_t)(pixels * 3));
+            waiting[have] = s->item;
+            adze_normalize_nhwc(&r->m.normalize, s->rgb, pixels, x + have++ * pixels * 3);
+        }
+        if (have == B || (!s && have > 0)) {
+            TRY(r->m.method->score(r->m.model, x, have, map, NULL));
+            for (int64_t i = 0; i < have; i++, number++) {
+                double score;
+                if (write_out) {
+                    TRY(write_panel(r, waiting[i], rgb + i * pixels * 3, map + i * pixels, out, number));
+                    continue;
+                }
+                TRY(print_row(r, waiting[i], map + i * pixels, pixels, &score));
+                if (score > r->high) r->high = score;
+                for (int64_t q = 0; q < pixels; q++)
+                    if (map[i * pixels + q] < r->low) r->low = map[i * pixels + q];
+            }
+            have = 0;
+            adze_progress_update(r->p->progress, number);
+        }
+        if (!s) break;
+    }
+    adze_progress_end(r->p->progress);
+done:
+    adze_loader_destroy(loader);
+    adze_free(x), adze_free(map), adze_free(rgb), adze_free(waiting);
+    return st;
+}
+
+static adze_status parse_scale(const char *text, double *low, double *high)
+{
+    char rest;
+    if (sscanf(text, "%lf,%lf%c", low, high, &rest) != 2 || !(*low < *high))
+        return adze_fail(ADZE_EINVAL, "--scale '%s', want LOW,HIGH with LOW < HIGH", text);
+    return ADZE_OK;
+}
+
+static adze_status predict(run *r)
+{
+    adze_status st = ADZE_OK;
+    const adze_options *o = r->p->options;
+    const char *out = adze_options_string(o, "out"), *scale = adze_options_string(o, "scale");
+    int64_t n = adze_options_arg_count(o);
+    const char **paths = adze_calloc((size_t)n + 1, sizeof *paths);
+    REQUIRE(paths, ADZE_ENOMEM, "a list of %" PRId64 " paths", n);
+    REQUIRE(adze_options_given(o, "model"), ADZE_EINVAL, "--model is missing: a checkpoint of adze-train");
+    REQUIRE(n > 0, ADZE_EINVAL, "no picture or folder given");
+    r->verdict = adze_options_given(o, "threshold");
+    r->threshold = adze_options_real(o, "threshold");
+    REQUIRE(r->verdict || !adze_options_flag(o, "exit-verdict"), ADZE_EINVAL, "--exit-verdict needs --threshold");
+    double low = 0.0, high = 0.0;
+    if (scale) TRY(parse_scale(scale, &low, &high));
+    for (int64_t i = 0; i < n; i++) paths[i] = adze_options_arg(o, i);
+    TRY(adze_dataset_open_files(&r->data, paths, n));
+    if (out) TRY(adze_folder_create(out));
+    TRY(adze_program_device(r->p, &r->ctx));
+    TRY(loaded_model_open(&r->m, adze_options_string(o, "model"), r->ctx, adze_options_int(o, "batch")));
+    puts(r->verdict ? "path,score,verdict" : "path,score");
+    r->low = INFINITY, r->high = -INFINITY;
+    TRY(pass(r, out, false));
+    if (scale) r->low = low, r->high = high;
+    if (!(r->high > r->low)) r->high = r->low + fmax(1e-6, fabs(r->low) * 1e-3);
+    if (out) TRY(pass(r, out, true)); /* again: the common scale is known only now */
+done:
+    adze_free(paths);
+    return st;
+}
+
+int main(int argc, char **argv)
+{
+    adze_program p;
+    int code;
+    if (!adze_program_open(&p, &about, argc, argv, &code)) return code;
+    run r = { .p = &p };
+    adze_status st = predict(&r);
+    bool reject = st == ADZE_OK && r.anomalous && adze_options_flag(p.options, "exit-verdict");
+    loaded_model_close(&r.m);
+    adze_dataset_destroy(r.data);
+    adze_ctx_destroy(r.ctx);
+    code = adze_program_close(&p, st);
+    return reject ? 1 : code;
+}
