@@ -73,6 +73,7 @@ typedef struct adze_op_def {
     /* Gradients of the wanted inputs from out[0].grad; adds where in[i].accumulate. NULL: inference only. */
     adze_status (*backward)(const adze_call *c);
     unsigned backward_reads_in;  /* bit i: backward reads in[i].data */
+    unsigned (*backward_reads)(const void *attrs); /* the same where it depends on the attributes; NULL: the bits above */
     bool backward_reads_out;     /* backward reads out[0].data; further outputs (saved values) always stay */
     int in_place_input;  /* out[0] may take over the memory of this input, and its gradient that of out[0]; -1: never */
     bool alias;          /* out[0] is in[0] under another shape: no work, no memory */
@@ -84,6 +85,12 @@ typedef struct adze_op_def {
 #undef ADZE_OP
 
 extern const adze_op_def *const adze_op_defs[ADZE_OP_COUNT];
+
+/* Writes or adds one element of a gradient, as the plan asked. */
+static inline void adze_grad_put(const adze_arg *arg, int64_t i, double value)
+{
+    arg->grad[i] = (float)(arg->accumulate ? arg->grad[i] + value : value);
+}
 
 /* For builder functions: adds a node. `in` may hold ADZE_NONE for absent optional inputs. Returns out[0]. */
 adze_value adze_graph_add(adze_graph *g, adze_op op, const void *attrs, const adze_value *in, int n_in, int n_out);

@@ -3,6 +3,8 @@
  *   window i of n -> m: floor(i*n/m) .. ceil((i+1)*n/m) - 1; windows overlap by one where m does not divide n
  *   2d  (N,H,W,C) -> (N,Ho,Wo,C)      1d  (...,n) -> (...,m)
  *   source: torch.nn.functional.adaptive_avg_pool2d, adaptive_avg_pool1d */
+#include <string.h>
+
 #include "core/op.h"
 #include "core/ops.h"
 
@@ -47,6 +49,21 @@ static adze_status pool2d_fwd(const adze_call *c)
     return ADZE_OK;
 }
 
+static adze_status pool2d_bwd(const adze_call *c)
+{
+    const adze_shape *x = &c->in[0].shape, *y = &c->out[0].shape;
+    int64_t H = x->dim[1], W = x->dim[2], C = x->dim[3], Ho = y->dim[1], Wo = y->dim[2];
+    if (!c->in[0].accumulate) memset(c->in[0].grad, 0, (size_t)adze_shape_count(x) * sizeof(float));
+    for (int64_t i = 0; i < adze_shape_count(y); i++) {
+        int64_t k = i % C, ox = i / C % Wo, oy = i / C / Wo % Ho, n = i / C / Wo / Ho;
+        int64_t y0 = window_begin(oy, H, Ho), y1 = window_end(oy, H, Ho), x0 = window_begin(ox, W, Wo), x1 = window_end(ox, W, Wo);
+        float part = c->out[0].grad[i] / (float)((y1 - y0) * (x1 - x0));
+        for (int64_t iy = y0; iy < y1; iy++)
+            for (int64_t ix = x0; ix < x1; ix++) c->in[0].grad[((n * H + iy) * W + ix) * C + k] += part;
+    }
+    return ADZE_OK;
+}
+
 static adze_status pool1d_shape(adze_call *c)
 {
     const adaptive_attrs *a = c->attrs;
@@ -71,12 +88,25 @@ static adze_status pool1d_fwd(const adze_call *c)
     return ADZE_OK;
 }
 
+static adze_status pool1d_bwd(const adze_call *c)
+{
+    const adze_shape *x = &c->in[0].shape, *y = &c->out[0].shape;
+    int64_t n = x->dim[x->rank - 1], m = y->dim[y->rank - 1];
+    if (!c->in[0].accumulate) memset(c->in[0].grad, 0, (size_t)adze_shape_count(x) * sizeof(float));
+    for (int64_t i = 0; i < adze_shape_count(y); i++) {
+        int64_t from = window_begin(i % m, n, m), to = window_end(i % m, n, m);
+        for (int64_t j = from; j < to; j++) c->in[0].grad[i / m * n + j] += c->out[0].grad[i] / (float)(to - from);
+    }
+    return ADZE_OK;
+}
+
 const adze_op_def adze_op_adaptive_pool2d = {
     .name = "adaptive_pool2d",
     .attrs_bytes = sizeof(adaptive_attrs),
     .shape = pool2d_shape,
     .flops = pool_flops,
     .forward = pool2d_fwd,
+    .backward = pool2d_bwd,
     .in_place_input = -1,
 };
 
@@ -86,6 +116,7 @@ const adze_op_def adze_op_adaptive_pool1d = {
     .shape = pool1d_shape,
     .flops = pool_flops,
     .forward = pool1d_fwd,
+    .backward = pool1d_bwd,
     .in_place_input = -1,
 };
 

@@ -4,6 +4,7 @@
  *   y    x fn z       source: torch.add, sub, mul, div */
 #include "core/op_binary.h"
 
+#include "core/memory.h"
 #include "core/ops.h"
 
 /* The broadcast shape; false if the shapes do not fit. */
@@ -70,6 +71,54 @@ static adze_status binary_fwd(const adze_call *c)
     return ADZE_OK;
 }
 
+static unsigned binary_reads(const void *attrs)
+{
+    int fn = ((const binary_attrs *)attrs)->fn;
+    return fn == ADZE_BINARY_MUL || fn == ADZE_BINARY_DIV ? 3u : 0u;
+}
+
+/* d(x fn z) with respect to operand `which`. */
+static double slope(int fn, int which, double x, double z)
+{
+    switch ((adze_binary_fn)fn) {
+    case ADZE_BINARY_ADD: return 1.0;
+    case ADZE_BINARY_SUB: return which == 0 ? 1.0 : -1.0;
+    case ADZE_BINARY_MUL: return which == 0 ? z : x;
+    case ADZE_BINARY_DIV: return which == 0 ? 1.0 / z : -x / (z * z);
+    }
+    return 0.0;
+}
+
+/* Where a dimension was repeated its gradient is the sum over the repetitions. */
+static adze_status binary_bwd(const adze_call *c)
+{
+    adze_status st = ADZE_OK;
+    const binary_attrs *a = c->attrs;
+    const adze_shape *y = &c->out[0].shape;
+    int64_t stride[2][ADZE_MAX_RANK], n = adze_shape_count(y);
+    double *sum = NULL;
+    for (int k = 0; k < 2; k++) strides_in(&c->in[k].shape, y, stride[k]);
+    for (int k = 0; k < 2; k++) {
+        if (!c->in[k].wanted) continue;
+        int64_t m = adze_shape_count(&c->in[k].shape);
+        adze_free(sum);
+        REQUIRE(sum = adze_calloc((size_t)m, sizeof *sum), ADZE_ENOMEM, "binary: sums");
+        for (int64_t i = 0; i < n; i++) {
+            int64_t rest = i, at[2] = { 0, 0 };
+            for (int d = y->rank - 1; d >= 0; d--) {
+                at[0] += rest % y->dim[d] * stride[0][d];
+                at[1] += rest % y->dim[d] * stride[1][d];
+                rest /= y->dim[d];
+            }
+            sum[at[k]] += c->out[0].grad[i] * (binary_reads(a) ? slope(a->fn, k, c->in[0].data[at[0]], c->in[1].data[at[1]]) : slope(a->fn, k, 0.0, 0.0));
+        }
+        for (int64_t i = 0; i < m; i++) adze_grad_put(&c->in[k], i, sum[i]);
+    }
+done:
+    adze_free(sum);
+    return st;
+}
+
 static const char *binary_label(const adze_call *c)
 {
     static const char *const names[] = { "add", "sub", "mul", "div" };
@@ -81,6 +130,8 @@ const adze_op_def adze_op_binary = {
     .attrs_bytes = sizeof(binary_attrs),
     .shape = binary_shape,
     .forward = binary_fwd,
+    .backward = binary_bwd,
+    .backward_reads = binary_reads,
     .in_place_input = 0, /* the plan checks that the sizes agree */
     .label = binary_label,
 };

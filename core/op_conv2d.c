@@ -3,6 +3,9 @@
  *   in    x (N,H,W,C)   w (Co,C/groups,Kh,Kw)   [b (Co)]   [gamma beta mean var (Co)]   [r = y's shape]
  *   y     act( fold(conv(x, w) + b) + r )        fold(t) = (t - mean)/sqrt(var + eps)*gamma + beta
  *
+ *   dx    sum over the outputs that x was multiplied into: dy w      dw   dy x      db   sum of dy over positions
+ *         (only the bare convolution has gradients: nothing is fused where one passes)
+ *
  * A batch norm behind the convolution is folded into the weights: W' = W g, b' = (b - mean) g + beta, g = gamma/sqrt(var + eps).
  * Source: torch.nn.functional.conv2d. */
 #include "core/op_conv2d.h"
@@ -10,6 +13,7 @@
 #include <inttypes.h>
 #include <math.h>
 
+#include "core/memory.h"
 #include "core/ops.h"
 
 static adze_status conv2d_shape(adze_call *c)
@@ -86,6 +90,57 @@ static adze_status conv2d_fwd(const adze_call *c)
     return ADZE_OK;
 }
 
+/* Calls of the innermost product: y[i] gets x[px] * w[pw]. The three gradients walk the same list. */
+typedef struct {
+    int64_t y, x, w;
+} term;
+
+#define FOR_EACH_TERM(t, body)                                                                                  \
+    for (int64_t i = 0; i < N * Ho * Wo * Co; i++) {                                                            \
+        int64_t co = i % Co, ox = i / Co % Wo, oy = i / Co / Wo % Ho, n = i / Co / Wo / Ho;                     \
+        for (int64_t ky = 0; ky < Kh; ky++) {                                                                   \
+            int64_t iy = oy * a->o.stride[0] - a->o.pad[0] + ky * a->o.dilation[0];                             \
+            if (iy < 0 || iy >= H) continue;                                                                    \
+            for (int64_t kx = 0; kx < Kw; kx++) {                                                               \
+                int64_t ix = ox * a->o.stride[1] - a->o.pad[1] + kx * a->o.dilation[1];                         \
+                if (ix < 0 || ix >= W) continue;                                                                \
+                for (int64_t ci = 0; ci < Cg; ci++) {                                                           \
+                    term t = { i, ((n * H + iy) * W + ix) * C + co / Cog * Cg + ci, ((co * Cg + ci) * Kh + ky) * Kw + kx }; \
+                    body;                                                                                       \
+                }                                                                                               \
+            }                                                                                                   \
+        }                                                                                                       \
+    }
+
+static adze_status conv2d_bwd(const adze_call *c)
+{
+    adze_status st = ADZE_OK;
+    const conv2d_attrs *a = c->attrs;
+    const adze_shape *xs = &c->in[CONV2D_X].shape, *ws = &c->in[CONV2D_W].shape, *ys = &c->out[0].shape;
+    int64_t N = xs->dim[0], H = xs->dim[1], W = xs->dim[2], C = xs->dim[3];
+    int64_t Ho = ys->dim[1], Wo = ys->dim[2], Co = ys->dim[3], Kh = ws->dim[2], Kw = ws->dim[3];
+    int64_t Cg = C / a->o.groups, Cog = Co / a->o.groups, n_sums = adze_shape_count(xs) + adze_shape_count(ws) + Co;
+    const float *dy = c->out[0].grad, *x = c->in[CONV2D_X].data, *w = c->in[CONV2D_W].data;
+    double *dx = adze_calloc((size_t)n_sums, sizeof *dx), *dw = dx ? dx + adze_shape_count(xs) : NULL;
+    REQUIRE(dx, ADZE_ENOMEM, "conv2d: %" PRId64 " sums", n_sums);
+    if (c->in[CONV2D_X].wanted) {
+        FOR_EACH_TERM(t, dx[t.x] += (double)dy[t.y] * w[t.w])
+        for (int64_t i = 0; i < adze_shape_count(xs); i++) adze_grad_put(&c->in[CONV2D_X], i, dx[i]);
+    }
+    if (c->in[CONV2D_W].wanted) {
+        FOR_EACH_TERM(t, dw[t.w] += (double)dy[t.y] * x[t.x])
+        for (int64_t i = 0; i < adze_shape_count(ws); i++) adze_grad_put(&c->in[CONV2D_W], i, dw[i]);
+    }
+    if (c->in[CONV2D_B].wanted) {
+        double *db = dw + adze_shape_count(ws);
+        for (int64_t i = 0; i < N * Ho * Wo * Co; i++) db[i % Co] += dy[i];
+        for (int64_t k = 0; k < Co; k++) adze_grad_put(&c->in[CONV2D_B], k, db[k]);
+    }
+done:
+    adze_free(dx);
+    return st;
+}
+
 static const char *conv2d_label(const adze_call *c)
 {
     const conv2d_attrs *a = c->attrs;
@@ -101,6 +156,8 @@ const adze_op_def adze_op_conv2d = {
     .shape = conv2d_shape,
     .flops = conv2d_flops,
     .forward = conv2d_fwd,
+    .backward = conv2d_bwd,
+    .backward_reads_in = 1u << CONV2D_X | 1u << CONV2D_W,
     .in_place_input = CONV2D_RESIDUAL,
     .label = conv2d_label,
 };

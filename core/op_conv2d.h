@@ -31,6 +31,8 @@ void adze_batch_norm_fold(const adze_norm_stats *bn, int64_t Co, int64_t K, cons
 
 /* One element of an activation, in double (op_activation.c). */
 double adze_act_apply(int act, float a, float b, double x);
+/* Its derivative at x. */
+double adze_act_slope(int act, float a, float b, double x);
 
 #ifdef __cplusplus
 }

@@ -9,6 +9,7 @@
  * Every mode is two one-dimensional weightings, rows and columns: taps_of() lists them for one output position. */
 #include <math.h>
 
+#include "core/memory.h"
 #include "core/op_interpolate.h"
 
 static adze_status interpolate_shape(adze_call *c)
@@ -111,12 +112,38 @@ static adze_status interpolate_fwd(const adze_call *c)
     return ADZE_OK;
 }
 
+static adze_status interpolate_bwd(const adze_call *c)
+{
+    const adze_interpolate_opts *o = &((const interpolate_attrs *)c->attrs)->o;
+    const adze_shape *x = &c->in[0].shape, *y = &c->out[0].shape;
+    int64_t H = x->dim[1], W = x->dim[2], C = x->dim[3], Ho = y->dim[1], Wo = y->dim[2], n_x = adze_shape_count(x);
+    int64_t iy[MAX_TAPS], ix[MAX_TAPS];
+    double wy[MAX_TAPS], wx[MAX_TAPS], *sum = adze_calloc((size_t)n_x, sizeof *sum);
+    if (!sum) return adze_fail(ADZE_ENOMEM, "interpolate: sums");
+    for (int64_t oy = 0; oy < Ho; oy++) {
+        int ny = taps_of(o, oy, H, Ho, iy, wy);
+        for (int64_t ox = 0; ox < Wo; ox++) {
+            int nx = taps_of(o, ox, W, Wo, ix, wx);
+            for (int64_t n = 0; n < x->dim[0]; n++)
+                for (int64_t k = 0; k < C; k++) {
+                    double dy = c->out[0].grad[((n * Ho + oy) * Wo + ox) * C + k];
+                    for (int a = 0; a < ny; a++)
+                        for (int b = 0; b < nx; b++) sum[((n * H + iy[a]) * W + ix[b]) * C + k] += wy[a] * wx[b] * dy;
+                }
+        }
+    }
+    for (int64_t i = 0; i < n_x; i++) adze_grad_put(&c->in[0], i, sum[i]);
+    adze_free(sum);
+    return ADZE_OK;
+}
+
 const adze_op_def adze_op_interpolate = {
     .name = "interpolate",
     .attrs_bytes = sizeof(interpolate_attrs),
     .shape = interpolate_shape,
     .flops = interpolate_flops,
     .forward = interpolate_fwd,
+    .backward = interpolate_bwd,
     .in_place_input = -1,
 };
 

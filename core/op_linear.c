@@ -1,6 +1,7 @@
 /* op_linear.c - fully connected layer.
  *
  *   in   x (...,K)   w (M,K)   [b (M)]        y = x w^T + b, (...,M)
+ *   dx   dy w      dw   dy^T x      db   column sums of dy
  *   source: torch.nn.functional.linear */
 #include "core/op_linear.h"
 
@@ -39,11 +40,36 @@ static adze_status linear_fwd(const adze_call *c)
     return ADZE_OK;
 }
 
+static adze_status linear_bwd(const adze_call *c)
+{
+    int64_t M = c->in[LINEAR_W].shape.dim[0], K = c->in[LINEAR_W].shape.dim[1];
+    int64_t rows = adze_shape_count(&c->in[LINEAR_X].shape) / K;
+    const float *dy = c->out[0].grad, *x = c->in[LINEAR_X].data, *w = c->in[LINEAR_W].data;
+    for (int64_t i = 0; i < rows * K && c->in[LINEAR_X].wanted; i++) {
+        double sum = 0.0;
+        for (int64_t m = 0; m < M; m++) sum += (double)dy[i / K * M + m] * w[m * K + i % K];
+        adze_grad_put(&c->in[LINEAR_X], i, sum);
+    }
+    for (int64_t i = 0; i < M * K && c->in[LINEAR_W].wanted; i++) {
+        double sum = 0.0;
+        for (int64_t r = 0; r < rows; r++) sum += (double)dy[r * M + i / K] * x[r * K + i % K];
+        adze_grad_put(&c->in[LINEAR_W], i, sum);
+    }
+    for (int64_t m = 0; m < M && c->in[LINEAR_B].wanted; m++) {
+        double sum = 0.0;
+        for (int64_t r = 0; r < rows; r++) sum += dy[r * M + m];
+        adze_grad_put(&c->in[LINEAR_B], m, sum);
+    }
+    return ADZE_OK;
+}
+
 const adze_op_def adze_op_linear = {
     .name = "linear",
     .shape = linear_shape,
     .flops = linear_flops,
     .forward = linear_fwd,
+    .backward = linear_bwd,
+    .backward_reads_in = 1u << LINEAR_X | 1u << LINEAR_W,
     .in_place_input = -1,
 };
 

@@ -2,10 +2,12 @@
  *
  *   in   x (N,H,W,C)       y (N,Ho,Wo,C), Ho = floor((H + top + bottom - kernel)/stride) + 1
  *   max  padding is -infinity      mean  padding is 0; divisor = window, or its part inside the map
+ *   dx   max: to the first maximum of each window; mean: dy / divisor to each element of the window
  *   source: torch.nn.functional.max_pool2d, avg_pool2d */
 #include "core/op_pool2d.h"
 
 #include <math.h>
+#include <string.h>
 
 static adze_status pool2d_shape(adze_call *c)
 {
@@ -55,6 +57,33 @@ static adze_status pool2d_fwd(const adze_call *c)
     return ADZE_OK;
 }
 
+static adze_status pool2d_bwd(const adze_call *c)
+{
+    const adze_pool2d_opts *o = &((const pool2d_attrs *)c->attrs)->o;
+    const adze_shape *x = &c->in[0].shape, *y = &c->out[0].shape;
+    int64_t H = x->dim[1], W = x->dim[2], C = x->dim[3], Ho = y->dim[1], Wo = y->dim[2];
+    float *dx = c->in[0].grad;
+    if (!c->in[0].accumulate) memset(dx, 0, (size_t)adze_shape_count(x) * sizeof *dx);
+    for (int64_t i = 0; i < adze_shape_count(y); i++) {
+        int64_t k = i % C, ox = i / C % Wo, oy = i / C / Wo % Ho, n = i / C / Wo / Ho;
+        int64_t y0 = oy * o->stride[0] - o->pad[0], x0 = ox * o->stride[1] - o->pad[1], best = -1, inside = 0;
+        for (int64_t iy = y0 < 0 ? 0 : y0; iy < H && iy < y0 + o->kernel[0]; iy++)
+            for (int64_t ix = x0 < 0 ? 0 : x0; ix < W && ix < x0 + o->kernel[1]; ix++) {
+                int64_t at = ((n * H + iy) * W + ix) * C + k;
+                if (best < 0 || c->in[0].data[at] > c->in[0].data[best]) best = at;
+                inside++;
+            }
+        if (o->max) {
+            dx[best] += c->out[0].grad[i];
+            continue;
+        }
+        float part = c->out[0].grad[i] / (float)(o->count_include_pad ? o->kernel[0] * o->kernel[1] : inside);
+        for (int64_t iy = y0 < 0 ? 0 : y0; iy < H && iy < y0 + o->kernel[0]; iy++)
+            for (int64_t ix = x0 < 0 ? 0 : x0; ix < W && ix < x0 + o->kernel[1]; ix++) dx[((n * H + iy) * W + ix) * C + k] += part;
+    }
+    return ADZE_OK;
+}
+
 static const char *pool2d_label(const adze_call *c)
 {
     return ((const pool2d_attrs *)c->attrs)->o.max ? "max_pool2d" : "avg_pool2d";
@@ -66,6 +95,8 @@ const adze_op_def adze_op_pool2d = {
     .shape = pool2d_shape,
     .flops = pool2d_flops,
     .forward = pool2d_fwd,
+    .backward = pool2d_bwd,
+    .backward_reads_in = 1u,
     .in_place_input = -1,
     .label = pool2d_label,
 };

@@ -110,10 +110,11 @@ static void find_lifetimes(adze_plan *plan)
         const plan_step *step = &plan->step[s];
         const graph_node *node = &step->node;
         const adze_op_def *def = adze_op_defs[node->op];
+        unsigned reads = def->backward_reads ? def->backward_reads(node->attrs) : def->backward_reads_in;
         for (int i = 0; i < node->n_out; i++)
             if (!step->backward || i > 0 || def->backward_reads_out) touch(plan, plan->buffer_of, node->out[i], s);
         for (int i = 0; i < node->n_in; i++)
-            if (!step->backward || (def->backward_reads_in >> i & 1)) touch(plan, plan->buffer_of, node->in[i], s);
+            if (!step->backward || (reads >> i & 1)) touch(plan, plan->buffer_of, node->in[i], s);
         if (!step->backward) continue;
         touch(plan, plan->grad_of, node->out[0], s);
         for (int i = 0; i < node->n_in; i++)

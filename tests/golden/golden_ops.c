@@ -30,6 +30,7 @@ typedef struct {
     adze_ctx *ctx;
     adze_graph *graph;
     bool spatial; /* x and y are (N,C,H,W) in the case */
+    bool train;   /* gradients are wanted */
 } run;
 
 static tensor *find(run *r, const char *name)
@@ -57,14 +58,26 @@ static adze_value in(run *r, const char *name)
         free(t->data);
         t->data = nhwc;
     }
-    return t->value = adze_graph_input(r->graph, name, shape_of(r, t, true));
+    t->value = adze_graph_input(r->graph, name, shape_of(r, t, true));
+    if (r->train) adze_graph_want_grad(r->graph, t->value);
+    return t->value;
+}
+
+static adze_value param_of_kind(run *r, const char *name, bool trainable)
+{
+    tensor *t = find(r, name);
+    if (!t) return ADZE_NONE;
+    return t->value = adze_graph_param(r->graph, name, shape_of(r, t, false), trainable);
 }
 
 static adze_value param(run *r, const char *name)
 {
-    tensor *t = find(r, name);
-    if (!t) return ADZE_NONE;
-    return t->value = adze_graph_param(r->graph, name, shape_of(r, t, false), false);
+    return param_of_kind(r, name, r->train);
+}
+
+static adze_value statistic(run *r, const char *name)
+{
+    return param_of_kind(r, name, false);
 }
 
 /* attrs.key as one or two integers. */
@@ -169,7 +182,7 @@ static adze_value build_fused_leaky_relu(run *r)
 static adze_value build_batch_norm(run *r)
 {
     adze_value x = in(r, "x"), gamma = param(r, "weight"), beta = param(r, "bias");
-    adze_value mean = param(r, "running_mean"), var = param(r, "running_var");
+    adze_value mean = statistic(r, "running_mean"), var = statistic(r, "running_var");
     return adze_batch_norm(r->graph, x, gamma, beta, mean, var, (float)golden_real(r->attrs, "eps", 1e-5));
 }
 
@@ -216,16 +229,77 @@ static adze_value build(run *r)
     return y != ADZE_NONE ? y : build_act(r);
 }
 
-/* Runs the graph and brings y into the case's order. NULL with the library's message after a failure. */
-static float *forward(run *r, adze_value y, int64_t *n)
+/* From our order (N,H,W,C), or patches as rows, to the case's. In place of `x`, which is freed. */
+static float *turn_back(const run *r, float *x, adze_shape s)
+{
+    int64_t n = adze_shape_count(&s);
+    float *y = malloc((size_t)n * sizeof *y);
+    if (r->spatial && s.rank == 4) golden_nhwc_to_nchw(x, s.dim[0], s.dim[3], s.dim[1], s.dim[2], y);
+    else if (strcmp(r->op, "unfold") == 0 && s.rank == 3) golden_nhwc_to_nchw(x, s.dim[0], s.dim[2], 1, s.dim[1], y);
+    else memcpy(y, x, (size_t)n * sizeof *y);
+    free(x);
+    return y;
+}
+
+static void check(run *r, const char *name, float *x, adze_shape s)
+{
+    char label[256];
+    snprintf(label, sizeof label, "%s.%s", golden_string(r->item, "name", "?"), name);
+    float *y = turn_back(r, x, s);
+    golden_check_value(r->g, label, json_object_get(json_object_get(r->item, "values"), name), y, adze_shape_count(&s), 1.0);
+    free(y);
+}
+
+/* The gradient that flows into y, in our order. */
+static adze_status write_upstream(run *r, adze_plan *plan, adze_value y)
+{
+    int64_t shape[8], n;
+    int rank;
+    adze_shape s = adze_graph_shape(r->graph, y);
+    float *dy = golden_tensor(json_object_get(json_object_get(r->item, "upstream"), "y"), shape, &rank, &n);
+    float *turned = malloc((size_t)n * sizeof *turned);
+    if (r->spatial && s.rank == 4) golden_nchw_to_nhwc(dy, s.dim[0], s.dim[3], s.dim[1], s.dim[2], turned);
+    else if (strcmp(r->op, "unfold") == 0) golden_nchw_to_nhwc(dy, s.dim[0], s.dim[2], 1, s.dim[1], turned);
+    else memcpy(turned, dy, (size_t)n * sizeof *turned);
+    adze_status st = adze_plan_write_seed(plan, turned);
+    free(dy), free(turned);
+    return st;
+}
+
+static adze_status check_grads(run *r, const adze_params *params, adze_plan *plan)
+{
+    adze_status st = ADZE_OK;
+    for (int i = 0; i < r->n_inputs; i++) {
+        tensor *t = &r->input[i];
+        char name[64];
+        snprintf(name, sizeof name, "grad_%s", t->name);
+        if (t->value == ADZE_NONE || !json_object_get(json_object_get(r->item, "values"), name)) continue;
+        float *grad = malloc((size_t)t->n * sizeof *grad);
+        int p = adze_params_find(params, t->name);
+        st = p >= 0 ? adze_params_read_grad(params, p, grad) : adze_plan_read_grad(plan, t->value, grad);
+        if (p >= 0 && st == ADZE_OK) {
+            char label[256];
+            snprintf(label, sizeof label, "%s.%s", golden_string(r->item, "name", "?"), name);
+            golden_check_value(r->g, label, json_object_get(json_object_get(r->item, "values"), name), grad, t->n, 1.0);
+            free(grad);
+        } else if (st == ADZE_OK) check(r, name, grad, adze_graph_shape(r->graph, t->value));
+        else free(grad);
+        if (st != ADZE_OK) return st;
+    }
+    return st;
+}
+
+/* Runs the graph, forward or in both directions, and checks what came out. */
+static adze_status compute(run *r, adze_value y)
 {
     adze_params *params = NULL;
     adze_plan *plan = NULL;
-    float *out = NULL;
     adze_status st = ADZE_OK;
+    adze_plan_opts opts = ADZE_PLAN_OPTS;
     adze_graph_output(r->graph, "y", y);
+    if (r->train) opts.loss = y;
     TRY(adze_params_create(&params, r->ctx, r->graph));
-    TRY(adze_plan_create(&plan, r->ctx, r->graph, params, &ADZE_PLAN_OPTS));
+    TRY(adze_plan_create(&plan, r->ctx, r->graph, params, &opts));
     for (int i = 0; i < r->n_inputs; i++) {
         tensor *t = &r->input[i];
         if (t->value == ADZE_NONE) continue;
@@ -233,30 +307,23 @@ static float *forward(run *r, adze_value y, int64_t *n)
         if (p >= 0) TRY(adze_params_write(params, p, t->data));
         else TRY(adze_plan_write(plan, t->value, t->data));
     }
+    if (r->train) TRY(write_upstream(r, plan, y));
     TRY(adze_plan_run(plan));
     adze_shape s = adze_graph_shape(r->graph, y);
-    *n = adze_shape_count(&s);
-    out = malloc((size_t)*n * sizeof *out);
-    TRY(adze_plan_read(plan, y, out));
-    float *turned = malloc((size_t)*n * sizeof *turned);
-    if (r->spatial && s.rank == 4) golden_nhwc_to_nchw(out, s.dim[0], s.dim[3], s.dim[1], s.dim[2], turned);
-    else if (strcmp(r->op, "unfold") == 0) golden_nhwc_to_nchw(out, s.dim[0], s.dim[2], 1, s.dim[1], turned);
-    else memcpy(turned, out, (size_t)*n * sizeof *turned);
-    free(out);
-    out = turned;
+    float *out = malloc((size_t)adze_shape_count(&s) * sizeof *out);
+    if ((st = adze_plan_read(plan, y, out)) == ADZE_OK) check(r, "y", out, s);
+    else free(out);
+    if (st == ADZE_OK && r->train) TRY(check_grads(r, params, plan));
 done:
     adze_plan_destroy(plan);
     adze_params_destroy(params);
-    if (st != ADZE_OK) {
-        free(out);
-        out = NULL;
-    }
-    return out;
+    return st;
 }
 
-static bool run_case(golden *g, const json_t *item)
+/* One direction or both. False if the operation is unknown here. */
+static bool run_case(golden *g, const json_t *item, bool train)
 {
-    run r = { .g = g, .item = item, .attrs = json_object_get(item, "attrs"), .op = golden_string(item, "op", "") };
+    run r = { .g = g, .item = item, .attrs = json_object_get(item, "attrs"), .op = golden_string(item, "op", ""), .train = train };
     const char *name = golden_string(item, "name", "?");
     bool known = true;
     const char *key;
@@ -270,24 +337,16 @@ static bool run_case(golden *g, const json_t *item)
     opts.device = g->device;
     opts.reference_only = strcmp(g->device, "reference") == 0;
     if (opts.reference_only) opts.device = "cpu";
-    if (adze_ctx_create(&r.ctx, &opts) != ADZE_OK || adze_graph_create(&r.graph) != ADZE_OK) {
-        golden_expect(g, name, false, "%s", adze_error_message());
-        goto done;
+    adze_status st = adze_ctx_create(&r.ctx, &opts);
+    if (st == ADZE_OK) st = adze_graph_create(&r.graph);
+    if (st == ADZE_OK) {
+        adze_value y = build(&r);
+        st = adze_graph_check(r.graph);
+        known = y != ADZE_NONE || st != ADZE_OK;
+        if (y != ADZE_NONE) st = compute(&r, y);
     }
-    adze_value y = build(&r);
-    int64_t n = 0;
-    if (y == ADZE_NONE && adze_graph_check(r.graph) == ADZE_OK) {
-        fprintf(stderr, "golden: %s %s: operation '%s' with these attributes is unknown\n", g->file, name, r.op);
-        known = false;
-        goto done;
-    }
-    float *got = y == ADZE_NONE ? NULL : forward(&r, y, &n);
-    char label[256];
-    snprintf(label, sizeof label, "%s.y", name);
-    if (got) golden_check_value(g, label, json_object_get(json_object_get(item, "values"), "y"), got, n, 1.0);
-    else golden_expect(g, label, false, "%s", adze_error_message());
-    free(got);
-done:
+    if (!known) fprintf(stderr, "golden: %s %s: operation '%s' with these attributes is unknown\n", g->file, name, r.op);
+    if (st != ADZE_OK) golden_expect(g, name, false, "%s", adze_error_message());
     adze_graph_destroy(r.graph);
     adze_ctx_destroy(r.ctx);
     for (int i = 0; i < r.n_inputs; i++) free(r.input[i].data);
@@ -299,6 +358,10 @@ bool golden_ops(golden *g)
     bool known = true;
     size_t i;
     json_t *item;
-    json_array_foreach(json_object_get(g->root, "cases"), i, item) known &= run_case(g, item);
+    json_array_foreach(json_object_get(g->root, "cases"), i, item) {
+        bool here = run_case(g, item, false);
+        if (here && json_object_get(item, "upstream")) here = run_case(g, item, true);
+        known &= here;
+    }
     return known;
 }
