@@ -12,7 +12,7 @@
 #include "core/text.h"
 #include "datasets/resize_kernel.h"
 
-enum { BLOCK_ROWS = 64, HALF_BITS = 12 };
+enum { BLOCK_ROWS = 64, HALF_BITS = 12, MAX_BLOCK_ROW_BYTES = 1 << 20 /* longer rows: plain C, the block would be huge */ };
 
 static const char *const filter_names[ADZE_FILTER_COUNT] = { "nearest", "box", "bilinear", "hamming",
                                                              "bicubic", "lanczos", "opencv" };
@@ -215,7 +215,7 @@ static adze_status resize_pillow(adze_image *out, const adze_image *im, int64_t 
         TRY(axis_create(&columns, filter, im->W, W));
         TRY(adze_image_create(&wide, im->H, W, im->C));
 #if defined(__x86_64__)
-        if (weigh != adze_resize_weigh_plain)
+        if (weigh != adze_resize_weigh_plain && im->W * im->C <= MAX_BLOCK_ROW_BYTES && W * im->C <= MAX_BLOCK_ROW_BYTES)
             TRY(horizontal_simd(wide.data, im->data, im->H, im->W, W, im->C, &columns, weigh));
         else
 #endif

@@ -14,7 +14,8 @@ static void simd_paths_give_the_plain_bytes(void **state)
     (void)state;
     static const int64_t sizes[][4] = { /* from H W to H W */
         { 1, 1, 5, 7 }, { 1, 97, 31, 33 }, { 97, 1, 33, 31 }, { 31, 33, 8, 9 }, { 64, 64, 63, 65 }, { 65, 127, 64, 16 },
-        { 63, 61, 256, 256 }, { 129, 200, 37, 1 }, { 200, 129, 1, 37 }, { 300, 301, 256, 256 }, { 40, 4000, 40, 3 }, { 131, 16, 7, 32 } };
+        { 63, 61, 256, 256 }, { 129, 200, 37, 1 }, { 200, 129, 1, 37 }, { 300, 301, 256, 256 }, { 40, 4000, 40, 3 }, { 131, 16, 7, 32 },
+        { 2, 1100000, 3, 11 }, { 2, 9, 3, 1100000 } }; /* longer than the rows that are transposed */
     for (int path = ADZE_RESIZE_AVX2; path <= ADZE_RESIZE_AVX512; path++) {
         int n_run = 0;
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
