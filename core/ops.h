@@ -20,12 +20,26 @@ typedef struct {
 
 /* w (Co, C/groups, Kh, Kw); b (Co) or ADZE_NONE. y (N,Ho,Wo,Co), Ho = floor((H + top + bottom - dilation*(Kh-1) - 1)/stride) + 1. */
 adze_value adze_conv2d(adze_graph *g, adze_value x, adze_value w, adze_value b, const adze_conv2d_opts *opts);
+/* Transposed: w (C, Co/groups, Kh, Kw); y's side = (H-1)*stride - top - bottom + dilation*(Kh-1) + 1, where bottom is the
+ * padding less the output padding (it may be negative). */
+adze_value adze_conv_transpose2d(adze_graph *g, adze_value x, adze_value w, adze_value b, const adze_conv2d_opts *opts);
 /* Padding of TensorFlow's "SAME": out = ceil(n/s), total = max((out-1)*s + k - n, 0), the odd pixel at the end. */
 adze_conv2d_opts adze_conv2d_same_opts(adze_shape x, int64_t Kh, int64_t Kw, int stride, int groups);
 
 /* Over all but the last dimension, with given statistics: y = (x - mean)/sqrt(var + eps)*gamma + beta; all (C). */
 adze_value adze_batch_norm(adze_graph *g, adze_value x, adze_value gamma, adze_value beta, adze_value mean,
                            adze_value var, float eps);
+
+typedef struct {
+    float eps, momentum;
+    bool relu; /* y = max(0, ...) behind everything */
+} adze_batch_norm_opts;
+#define ADZE_BATCH_NORM_OPTS ((adze_batch_norm_opts){ .eps = 1e-5f, .momentum = 0.1f })
+/* With the statistics of the batch (biased variance): y = [relu](normalised x * gamma + beta [+ residual]). Moves the
+ * running statistics: r = (1 - momentum) r + momentum * batch, the variance unbiased. running_mean and running_var are
+ * frozen parameters that this op writes; residual of y's shape or ADZE_NONE. */
+adze_value adze_batch_norm_train(adze_graph *g, adze_value x, adze_value gamma, adze_value beta, adze_value running_mean,
+                                 adze_value running_var, adze_value residual, const adze_batch_norm_opts *opts);
 
 typedef enum {
     ADZE_ACT_NONE, ADZE_ACT_RELU, ADZE_ACT_RELU6, ADZE_ACT_LEAKY_RELU /* a = slope */, ADZE_ACT_GELU, ADZE_ACT_GELU_TANH,

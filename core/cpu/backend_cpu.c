@@ -72,6 +72,8 @@ const adze_backend adze_backend_cpu = {
     .host_memory = true,
     .kernels = {
         [ADZE_OP_conv2d] = LIST(&adze_onednn_conv2d),
+        [ADZE_OP_conv_transpose2d] = LIST(&adze_onednn_conv_transpose2d),
+        [ADZE_OP_batch_norm_train] = LIST(&adze_cpu_batch_norm_train),
         [ADZE_OP_batch_norm] = LIST(&adze_cpu_batch_norm),
         [ADZE_OP_activation] = LIST(&adze_cpu_activation),
         [ADZE_OP_binary] = LIST(&adze_cpu_binary),
@@ -80,5 +82,10 @@ const adze_backend adze_backend_cpu = {
         [ADZE_OP_linear] = LIST(&adze_onednn_linear),
         [ADZE_OP_interpolate] = LIST(&adze_cpu_bilinear),
         [ADZE_OP_patch_embed] = LIST(&adze_cpu_patch_embed),
+    },
+    .backward = {
+        [ADZE_OP_conv2d] = LIST(&adze_onednn_conv_backward),
+        [ADZE_OP_conv_transpose2d] = LIST(&adze_onednn_conv_backward),
+        [ADZE_OP_batch_norm_train] = LIST(&adze_cpu_batch_norm_train_backward),
     },
 };

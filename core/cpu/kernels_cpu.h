@@ -12,7 +12,12 @@ extern "C" {
 adze_status adze_onednn_open(void **state);
 void adze_onednn_close(void *state);
 const char *adze_onednn_version(void);
-extern const adze_kernel adze_onednn_conv2d, adze_onednn_pool2d, adze_onednn_linear;
+extern const adze_kernel adze_onednn_conv2d, adze_onednn_pool2d, adze_onednn_linear, adze_onednn_conv_transpose2d;
+/* Gradients of conv2d and conv_transpose2d. */
+extern const adze_kernel adze_onednn_conv_backward;
+
+/* batch_norm_cpu.c */
+extern const adze_kernel adze_cpu_batch_norm_train, adze_cpu_batch_norm_train_backward;
 
 /* elementwise_cpu.c: memory-bound loops over threads. */
 extern const adze_kernel adze_cpu_batch_norm, adze_cpu_activation, adze_cpu_binary, adze_cpu_mean_pool;

@@ -402,3 +402,323 @@ static adze_status linear_run(const adze_call *c)
 const adze_kernel adze_onednn_linear = {
     .name = "onednn", .accepts = linear_accepts, .prepare = linear_prepare, .run = linear_run, .release = release,
 };
+
+/* ---- gradients of convolutions and transposed convolutions ---- */
+
+/* Both gradients of one convolution: towards x and towards the weights (with the bias). */
+typedef struct {
+    prepared *data, *weights;
+    dnnl_primitive_t unpack;      /* gradient in the primitive's layout -> the parameter's own */
+    dnnl_memory_t packed_grad, plain_grad;
+    float *grad;                  /* owned: gradient of the weights in the primitive's layout */
+    float *bias_grad;             /* owned */
+    size_t data_scratch, weights_scratch, sum_bytes; /* parts of the call's scratch */
+} conv_backward;
+
+static void conv_backward_destroy(conv_backward *b)
+{
+    if (!b) return;
+    prepared_destroy(b->data);
+    prepared_destroy(b->weights);
+    if (b->unpack) dnnl_primitive_destroy(b->unpack);
+    if (b->packed_grad) dnnl_memory_destroy(b->packed_grad);
+    if (b->plain_grad) dnnl_memory_destroy(b->plain_grad);
+    adze_free(b->grad);
+    adze_free(b->bias_grad);
+    adze_free(b);
+}
+
+static void release_conv_backward(adze_call *c)
+{
+    conv_backward_destroy(c->state);
+    c->state = NULL;
+}
+
+/* The shapes of a convolution as oneDNN wants them; for a transposed one x and y change roles. */
+typedef struct {
+    bool transposed;
+    dnnl_memory_desc_t src, dst, plain, any, bias;
+    dnnl_dims_t strides, dilates, pad_l, pad_r;
+} conv_geometry;
+
+static conv_geometry geometry_of(const adze_call *c)
+{
+    conv_geometry g = { .transposed = c->op == &adze_op_conv_transpose2d };
+    const adze_conv2d_opts *o = &((const conv2d_attrs *)c->attrs)->o;
+    const adze_shape *w = &c->in[CONV2D_W].shape;
+    int64_t G = o->groups, Co = g.transposed ? w->dim[1] * G : w->dim[0];
+    g.src = nhwc_md(&c->in[CONV2D_X].shape);
+    g.dst = nhwc_md(&c->out[0].shape);
+    if (!g.transposed)
+        g.plain = G == 1 ? plain_md(4, w->dim, dnnl_oihw)
+                         : plain_md(5, (int64_t[]){ G, Co / G, w->dim[1], w->dim[2], w->dim[3] }, dnnl_goihw);
+    else /* stored (in, out/groups, kh, kw) */
+        g.plain = G == 1 ? plain_md(4, (int64_t[]){ w->dim[1], w->dim[0], w->dim[2], w->dim[3] }, dnnl_iohw)
+                         : plain_md(5, (int64_t[]){ G, w->dim[1], w->dim[0] / G, w->dim[2], w->dim[3] }, dnnl_giohw);
+    dnnl_memory_desc_init_by_tag(&g.any, g.plain.ndims, g.plain.dims, dnnl_f32, dnnl_format_tag_any);
+    g.bias = plain_md(1, &Co, dnnl_a);
+    for (int d = 0; d < 2; d++) {
+        g.strides[d] = o->stride[d];
+        g.dilates[d] = o->dilation[d] - 1;
+        g.pad_l[d] = o->pad[d];
+        g.pad_r[d] = o->pad[d + 2];
+    }
+    return g;
+}
+
+static adze_status pd_create(dnnl_primitive_desc_t *pd, const void *desc, const onednn *e, dnnl_primitive_desc_t hint, const char *what)
+{
+    dnnl_primitive_attr_t attr = NULL;
+    adze_status st = user_scratchpad(&attr);
+    if (st == ADZE_OK) st = check(dnnl_primitive_desc_create(pd, desc, attr, e->engine, hint), what);
+    if (attr) dnnl_primitive_attr_destroy(attr);
+    return st;
+}
+
+/* The forward primitive descriptor that the backward ones take as a hint. */
+static adze_status forward_hint(const conv_geometry *g, const onednn *e, dnnl_primitive_desc_t *pd)
+{
+    if (g->transposed) {
+        dnnl_deconvolution_desc_t desc;
+        adze_status st = check(dnnl_dilated_deconvolution_forward_desc_init(&desc, dnnl_forward_training, dnnl_deconvolution_direct,
+                                                                            &g->src, &g->any, NULL, &g->dst, g->strides, g->dilates,
+                                                                            g->pad_l, g->pad_r), "transposed convolution");
+        return st == ADZE_OK ? pd_create(pd, &desc, e, NULL, "transposed convolution") : st;
+    }
+    dnnl_convolution_desc_t desc;
+    adze_status st = check(dnnl_dilated_convolution_forward_desc_init(&desc, dnnl_forward_training, dnnl_convolution_direct, &g->src,
+                                                                      &g->any, NULL, &g->dst, g->strides, g->dilates, g->pad_l,
+                                                                      g->pad_r), "convolution");
+    return st == ADZE_OK ? pd_create(pd, &desc, e, NULL, "convolution") : st;
+}
+
+static size_t scratch_of(dnnl_primitive_desc_t pd)
+{
+    const dnnl_memory_desc_t *md = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
+    size_t n = md ? dnnl_memory_desc_get_size(md) : 0;
+    return (n + ADZE_MEMORY_ALIGN - 1) / ADZE_MEMORY_ALIGN * ADZE_MEMORY_ALIGN;
+}
+
+static adze_status add_scratch_arg(prepared *p, const onednn *e, dnnl_primitive_desc_t pd, size_t n_bytes)
+{
+    if (n_bytes == 0) return ADZE_OK;
+    return add_arg(p, e, DNNL_ARG_SCRATCHPAD, dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0), DNNL_MEMORY_NONE);
+}
+
+static adze_status prepare_data_gradient(const adze_call *c, conv_backward *b, const conv_geometry *g, dnnl_primitive_desc_t hint)
+{
+    adze_status st = ADZE_OK;
+    const onednn *e = c->ctx->state;
+    dnnl_primitive_desc_t pd = NULL;
+    REQUIRE(b->data = adze_calloc(1, sizeof *b->data), ADZE_ENOMEM, "convolution: host bytes");
+    prepared *p = b->data;
+    if (g->transposed) {
+        dnnl_deconvolution_desc_t desc;
+        TRY(check(dnnl_dilated_deconvolution_backward_data_desc_init(&desc, dnnl_deconvolution_direct, &g->src, &g->any, &g->dst,
+                                                                     g->strides, g->dilates, g->pad_l, g->pad_r), "gradient"));
+        TRY(pd_create(&pd, &desc, e, hint, "gradient of x"));
+    } else {
+        dnnl_convolution_desc_t desc;
+        TRY(check(dnnl_dilated_convolution_backward_data_desc_init(&desc, dnnl_convolution_direct, &g->src, &g->any, &g->dst,
+                                                                   g->strides, g->dilates, g->pad_l, g->pad_r), "gradient"));
+        TRY(pd_create(&pd, &desc, e, hint, "gradient of x"));
+    }
+    TRY(check(dnnl_primitive_create(&p->primitive, pd), "gradient of x"));
+    TRY(add_arg(p, e, DNNL_ARG_DIFF_DST, &g->dst, DNNL_MEMORY_NONE));
+    TRY(add_arg(p, e, DNNL_ARG_DIFF_SRC, &g->src, DNNL_MEMORY_NONE));
+    TRY(prepare_weights(p, e, &g->plain, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), NULL));
+    b->data_scratch = scratch_of(pd);
+    TRY(add_scratch_arg(p, e, pd, b->data_scratch));
+done:
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    return st;
+}
+
+static adze_status prepare_weights_gradient(const adze_call *c, conv_backward *b, const conv_geometry *g, dnnl_primitive_desc_t hint)
+{
+    adze_status st = ADZE_OK;
+    const onednn *e = c->ctx->state;
+    dnnl_primitive_desc_t pd = NULL, reorder = NULL;
+    bool bias = c->in[CONV2D_B].wanted;
+    REQUIRE(b->weights = adze_calloc(1, sizeof *b->weights), ADZE_ENOMEM, "convolution: host bytes");
+    prepared *p = b->weights;
+    if (g->transposed) {
+        dnnl_deconvolution_desc_t desc;
+        TRY(check(dnnl_dilated_deconvolution_backward_weights_desc_init(&desc, dnnl_deconvolution_direct, &g->src, &g->any,
+                                                                        bias ? &g->bias : NULL, &g->dst, g->strides, g->dilates,
+                                                                        g->pad_l, g->pad_r), "gradient"));
+        TRY(pd_create(&pd, &desc, e, hint, "gradient of w"));
+    } else {
+        dnnl_convolution_desc_t desc;
+        TRY(check(dnnl_dilated_convolution_backward_weights_desc_init(&desc, dnnl_convolution_direct, &g->src, &g->any,
+                                                                      bias ? &g->bias : NULL, &g->dst, g->strides, g->dilates,
+                                                                      g->pad_l, g->pad_r), "gradient"));
+        TRY(pd_create(&pd, &desc, e, hint, "gradient of w"));
+    }
+    const dnnl_memory_desc_t *md = dnnl_primitive_desc_query_md(pd, dnnl_query_diff_weights_md, 0);
+    TRY(check(dnnl_primitive_create(&p->primitive, pd), "gradient of w"));
+    REQUIRE(b->grad = adze_malloc(dnnl_memory_desc_get_size(md)), ADZE_ENOMEM, "a gradient of %zu bytes", dnnl_memory_desc_get_size(md));
+    TRY(add_arg(p, e, DNNL_ARG_SRC, &g->src, DNNL_MEMORY_NONE));
+    TRY(add_arg(p, e, DNNL_ARG_DIFF_DST, &g->dst, DNNL_MEMORY_NONE));
+    TRY(add_arg(p, e, DNNL_ARG_DIFF_WEIGHTS, md, b->grad));
+    if (bias) {
+        REQUIRE(b->bias_grad = adze_malloc(dnnl_memory_desc_get_size(&g->bias)), ADZE_ENOMEM, "a bias's gradient");
+        TRY(add_arg(p, e, DNNL_ARG_DIFF_BIAS, &g->bias, b->bias_grad));
+    }
+    TRY(check(dnnl_memory_create(&b->packed_grad, md, e->engine, b->grad), "memory"));
+    TRY(check(dnnl_memory_create(&b->plain_grad, &g->plain, e->engine, DNNL_MEMORY_NONE), "memory"));
+    dnnl_primitive_attr_t attr = NULL;
+    TRY(check(dnnl_primitive_attr_create(&attr), "attributes"));
+    if (c->in[CONV2D_W].accumulate) {
+        dnnl_post_ops_t ops = NULL;
+        st = check(dnnl_post_ops_create(&ops), "post-ops");
+        if (st == ADZE_OK) st = check(dnnl_post_ops_append_sum(ops, 1.0f), "post-ops");
+        if (st == ADZE_OK) st = check(dnnl_primitive_attr_set_post_ops(attr, ops), "post-ops");
+        if (ops) dnnl_post_ops_destroy(ops);
+    }
+    if (st == ADZE_OK) st = check(dnnl_reorder_primitive_desc_create(&reorder, md, e->engine, &g->plain, e->engine, attr), "reorder");
+    dnnl_primitive_attr_destroy(attr);
+    TRY(st);
+    TRY(check(dnnl_primitive_create(&b->unpack, reorder), "reorder"));
+    b->weights_scratch = scratch_of(pd);
+    TRY(add_scratch_arg(p, e, pd, b->weights_scratch));
+done:
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    if (reorder) dnnl_primitive_desc_destroy(reorder);
+    return st;
+}
+
+static bool conv_backward_accepts(const adze_call *c)
+{
+    const adze_conv2d_opts *o = &((const conv2d_attrs *)c->attrs)->o;
+    return o->pad[2] >= 0 && o->pad[3] >= 0;
+}
+
+static adze_status conv_backward_prepare(adze_call *c)
+{
+    adze_status st = ADZE_OK;
+    dnnl_primitive_desc_t hint = NULL;
+    conv_geometry g = geometry_of(c);
+    conv_backward *b = adze_calloc(1, sizeof *b);
+    REQUIRE(b, ADZE_ENOMEM, "convolution: host bytes");
+    TRY(forward_hint(&g, c->ctx->state, &hint));
+    if (c->in[CONV2D_X].wanted) TRY(prepare_data_gradient(c, b, &g, hint));
+    if (c->in[CONV2D_W].wanted || c->in[CONV2D_B].wanted) TRY(prepare_weights_gradient(c, b, &g, hint));
+    if (c->in[CONV2D_X].wanted && c->in[CONV2D_X].accumulate) b->sum_bytes = dnnl_memory_desc_get_size(&g.src);
+    c->scratch_bytes = (b->data_scratch > b->weights_scratch ? b->data_scratch : b->weights_scratch) + b->sum_bytes;
+    c->state = b;
+    b = NULL;
+done:
+    if (hint) dnnl_primitive_desc_destroy(hint);
+    conv_backward_destroy(b);
+    return st;
+}
+
+static void add_floats(float *to, const float *from, int64_t n)
+{
+#pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < n; i++) to[i] += from[i];
+}
+
+static adze_status run_data_gradient(const adze_call *c, conv_backward *b)
+{
+    prepared *p = b->data;
+    const adze_arg *x = &c->in[CONV2D_X];
+    if (*c->in[CONV2D_W].version != p->version) {
+        adze_status st = pack_weights(p, c, c->in[CONV2D_W].data);
+        if (st != ADZE_OK) return st;
+        p->version = *c->in[CONV2D_W].version;
+    }
+    unsigned char *scratch = c->scratch;
+    float *to = x->accumulate ? (float *)(scratch + c->scratch_bytes - b->sum_bytes) : x->grad;
+    set_handle(p, DNNL_ARG_DIFF_DST, c->out[0].grad);
+    set_handle(p, DNNL_ARG_DIFF_SRC, to);
+    set_handle(p, DNNL_ARG_SCRATCHPAD, scratch);
+    adze_status st = execute(p, c);
+    if (st == ADZE_OK && x->accumulate) add_floats(x->grad, to, adze_shape_count(&x->shape));
+    return st;
+}
+
+static adze_status run_weights_gradient(const adze_call *c, conv_backward *b)
+{
+    prepared *p = b->weights;
+    const onednn *e = c->ctx->state;
+    set_handle(p, DNNL_ARG_SRC, c->in[CONV2D_X].data);
+    set_handle(p, DNNL_ARG_DIFF_DST, c->out[0].grad);
+    set_handle(p, DNNL_ARG_SCRATCHPAD, c->scratch);
+    adze_status st = execute(p, c);
+    if (st == ADZE_OK && c->in[CONV2D_W].wanted) {
+        dnnl_memory_set_data_handle(b->plain_grad, c->in[CONV2D_W].grad);
+        dnnl_exec_arg_t args[2] = { { DNNL_ARG_FROM, b->packed_grad }, { DNNL_ARG_TO, b->plain_grad } };
+        st = check(dnnl_primitive_execute(b->unpack, e->stream, 2, args), "reorder");
+        if (st == ADZE_OK) st = check(dnnl_stream_wait(e->stream), "reorder");
+    }
+    const adze_arg *bias = &c->in[CONV2D_B];
+    if (bias->wanted)
+        for (int64_t k = 0; k < adze_shape_count(&bias->shape); k++) adze_grad_put(bias, k, b->bias_grad[k]);
+    return st;
+}
+
+static adze_status conv_backward_run(const adze_call *c)
+{
+    conv_backward *b = c->state;
+    adze_status st = ADZE_OK;
+    if (b->data) st = run_data_gradient(c, b);
+    if (st == ADZE_OK && b->weights) st = run_weights_gradient(c, b);
+    return st;
+}
+
+const adze_kernel adze_onednn_conv_backward = {
+    .name = "onednn", .accepts = conv_backward_accepts, .prepare = conv_backward_prepare, .run = conv_backward_run,
+    .release = release_conv_backward,
+};
+
+/* ---- transposed convolution ---- */
+
+static adze_status conv_transpose2d_prepare(adze_call *c)
+{
+    adze_status st = ADZE_OK;
+    const onednn *e = c->ctx->state;
+    dnnl_primitive_desc_t pd = NULL;
+    conv_geometry g = geometry_of(c);
+    bool has_bias = c->in[CONV2D_B].present;
+    prepared *p = adze_calloc(1, sizeof *p);
+    REQUIRE(p, ADZE_ENOMEM, "conv_transpose2d: host bytes");
+    dnnl_deconvolution_desc_t desc;
+    TRY(check(dnnl_dilated_deconvolution_forward_desc_init(&desc, dnnl_forward_inference, dnnl_deconvolution_direct, &g.src, &g.any,
+                                                           has_bias ? &g.bias : NULL, &g.dst, g.strides, g.dilates, g.pad_l, g.pad_r),
+              "transposed convolution"));
+    TRY(pd_create(&pd, &desc, e, NULL, "transposed convolution"));
+    TRY(check(dnnl_primitive_create(&p->primitive, pd), "transposed convolution"));
+    TRY(add_arg(p, e, DNNL_ARG_SRC, &g.src, DNNL_MEMORY_NONE));
+    TRY(add_arg(p, e, DNNL_ARG_DST, &g.dst, DNNL_MEMORY_NONE));
+    TRY(prepare_weights(p, e, &g.plain, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), has_bias ? &g.bias : NULL));
+    TRY(book_scratchpad(c, p, pd));
+    c->state = p;
+    p = NULL;
+done:
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    prepared_destroy(p);
+    return st;
+}
+
+static adze_status conv_transpose2d_run(const adze_call *c)
+{
+    prepared *p = c->state;
+    uint64_t version = *c->in[CONV2D_W].version + (c->in[CONV2D_B].version ? *c->in[CONV2D_B].version : 0);
+    if (version != p->version) {
+        if (p->bias) memcpy(p->bias, c->in[CONV2D_B].data, (size_t)adze_shape_count(&c->in[CONV2D_B].shape) * sizeof(float));
+        adze_status st = pack_weights(p, c, c->in[CONV2D_W].data);
+        if (st != ADZE_OK) return st;
+        p->version = version;
+    }
+    set_handle(p, DNNL_ARG_SRC, c->in[CONV2D_X].data);
+    set_handle(p, DNNL_ARG_DST, c->out[0].data);
+    set_handle(p, DNNL_ARG_SCRATCHPAD, c->scratch);
+    return execute(p, c);
+}
+
+const adze_kernel adze_onednn_conv_transpose2d = {
+    .name = "onednn", .accepts = conv_backward_accepts, .prepare = conv_transpose2d_prepare, .run = conv_transpose2d_run,
+    .release = release,
+};

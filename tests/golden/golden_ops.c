@@ -107,6 +107,12 @@ static adze_value build_conv(run *r)
         o.pad[0] = o.pad[2] = pad[0], o.pad[1] = o.pad[3] = pad[1];
         o.groups = (int)golden_int(r->attrs, "groups", 1);
     }
+    if (strcmp(r->op, "conv_transpose2d") == 0) {
+        int extra[2];
+        pair(r, "output_padding", 0, extra);
+        o.pad[2] -= extra[0], o.pad[3] -= extra[1];
+        return adze_conv_transpose2d(r->graph, x, w, b, &o);
+    }
     return adze_conv2d(r->graph, x, w, b, &o);
 }
 
@@ -181,6 +187,14 @@ static adze_value build_fused_leaky_relu(run *r)
 
 static adze_value build_batch_norm(run *r)
 {
+    if (json_is_true(json_object_get(r->attrs, "train"))) {
+        adze_batch_norm_opts o = ADZE_BATCH_NORM_OPTS;
+        o.eps = (float)golden_real(r->attrs, "eps", 1e-5);
+        o.momentum = (float)golden_real(r->attrs, "momentum", 0.1);
+        adze_value x = in(r, "x"), gamma = param(r, "weight"), beta = param(r, "bias");
+        adze_value mean = statistic(r, "running_mean"), var = statistic(r, "running_var");
+        return adze_batch_norm_train(r->graph, x, gamma, beta, mean, var, ADZE_NONE, &o);
+    }
     adze_value x = in(r, "x"), gamma = param(r, "weight"), beta = param(r, "bias");
     adze_value mean = statistic(r, "running_mean"), var = statistic(r, "running_var");
     return adze_batch_norm(r->graph, x, gamma, beta, mean, var, (float)golden_real(r->attrs, "eps", 1e-5));
@@ -209,7 +223,7 @@ static adze_value build(run *r)
 {
     const char *op = r->op;
     r->spatial = true;
-    if (strncmp(op, "conv2d", 6) == 0) return build_conv(r);
+    if (strncmp(op, "conv2d", 6) == 0 || strcmp(op, "conv_transpose2d") == 0) return build_conv(r);
     if (strcmp(op, "max_pool2d") == 0 || strcmp(op, "avg_pool2d") == 0) return build_pool(r);
     if (strcmp(op, "adaptive_avg_pool2d") == 0) {
         int out[2];
@@ -217,8 +231,7 @@ static adze_value build(run *r)
         return adze_adaptive_pool2d(r->graph, in(r, "x"), out[0], out[1]);
     }
     if (strcmp(op, "interpolate") == 0) return build_interpolate(r);
-    if (strcmp(op, "batch_norm") == 0)
-        return json_is_true(json_object_get(r->attrs, "train")) ? ADZE_NONE : build_batch_norm(r);
+    if (strcmp(op, "batch_norm") == 0) return build_batch_norm(r);
     if (strcmp(op, "unfold") == 0) return build_unfold(r);
     if (strcmp(op, "fused_leaky_relu") == 0) return build_fused_leaky_relu(r);
     r->spatial = false;
@@ -313,6 +326,14 @@ static adze_status compute(run *r, adze_value y)
     float *out = malloc((size_t)adze_shape_count(&s) * sizeof *out);
     if ((st = adze_plan_read(plan, y, out)) == ADZE_OK) check(r, "y", out, s);
     else free(out);
+    for (int i = 0; i < r->n_inputs && st == ADZE_OK; i++) { /* running statistics that the operation moved */
+        tensor *t = &r->input[i];
+        int p = adze_params_find(params, t->name);
+        if (p < 0 || !json_object_get(json_object_get(r->item, "values"), t->name)) continue;
+        float *moved = malloc((size_t)t->n * sizeof *moved);
+        if ((st = adze_params_read(params, p, moved)) == ADZE_OK) check(r, t->name, moved, adze_shape_of(t->rank, t->shape));
+        else free(moved);
+    }
     if (st == ADZE_OK && r->train) TRY(check_grads(r, params, plan));
 done:
     adze_plan_destroy(plan);

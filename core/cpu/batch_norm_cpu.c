@@ -1,0 +1,182 @@
+/* batch_norm_cpu.c - batch normalisation in train mode on the CPU, forward and backward, rows of C channels.
+ * bytes   forward: read x twice, [r,] write y;  backward: read x, dy [, y] twice, write dx [, dr]
+ * flops   forward ~8, backward ~12 per element
+ * order   sums in double over a fixed block of rows per thread, then over threads in order: the same bits for the same
+ *         number of threads
+ * Loops run over channels, so that every lane is a channel and all instruction sets give the same bits. */
+#include <omp.h>
+#include <stdbool.h>
+
+#include "core/cpu/kernels_cpu.h"
+#include "core/op_batch_norm_train.h"
+
+#define CLONES __attribute__((noinline, target_clones("avx512f", "avx2", "default")))
+
+enum { BLOCK = 64 }; /* channels per pass: sums stay in registers and first-level cache */
+
+typedef struct {
+    int64_t rows, C;
+    double *partial; /* (threads, 2, C) */
+    int threads;
+} layout;
+
+static layout layout_of(const adze_call *c)
+{
+    int64_t C = c->out[1].shape.dim[1];
+    return (layout){ adze_shape_count(&c->in[BN_TRAIN_X].shape) / C, C, c->scratch, omp_get_max_threads() };
+}
+
+static bool accepts(const adze_call *c)
+{
+    (void)c;
+    return true;
+}
+
+static adze_status prepare(adze_call *c)
+{
+    layout l = layout_of(c);
+    c->scratch_bytes = (size_t)l.threads * 2 * (size_t)l.C * sizeof(double) + 4 * (size_t)l.C * sizeof(float);
+    return ADZE_OK;
+}
+
+static int64_t first_row(const layout *l, int thread) { return l->rows * thread / l->threads; }
+
+CLONES static void sums_of(const float *x, int64_t rows, int64_t C, int64_t width, double *sum, double *sum2)
+{
+    double s[BLOCK] = { 0.0 }, q[BLOCK] = { 0.0 };
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t k = 0; k < width; k++) {
+            double v = x[r * C + k];
+            s[k] += v;
+            q[k] += v * v;
+        }
+    for (int64_t k = 0; k < width; k++) sum[k] = s[k], sum2[k] = q[k];
+}
+
+/* y = [relu](x * scale + shift [+ residual]) */
+CLONES static void apply_rows(const float *x, const float *residual, const float *scale, const float *shift, bool relu, int64_t rows,
+                              int64_t C, float *y)
+{
+    for (int64_t r = 0; r < rows; r++, x += C, y += C) {
+        if (residual) {
+            for (int64_t k = 0; k < C; k++) y[k] = x[k] * scale[k] + shift[k] + residual[k];
+            residual += C;
+        } else
+            for (int64_t k = 0; k < C; k++) y[k] = x[k] * scale[k] + shift[k];
+        if (relu)
+            for (int64_t k = 0; k < C; k++) y[k] = y[k] > 0.0f ? y[k] : 0.0f;
+    }
+}
+
+/* The two sums of every channel, thread by thread. */
+static void reduce(const layout *l, int64_t k, double *a, double *b)
+{
+    *a = *b = 0.0;
+    for (int t = 0; t < l->threads; t++) {
+        *a += l->partial[2 * t * l->C + k];
+        *b += l->partial[(2 * t + 1) * l->C + k];
+    }
+}
+
+static adze_status forward(const adze_call *c)
+{
+    const batch_norm_train_attrs *a = c->attrs;
+    layout l = layout_of(c);
+    const float *x = c->in[BN_TRAIN_X].data, *residual = c->in[BN_TRAIN_RESIDUAL].data;
+    float *scale = (float *)(l.partial + 2 * l.threads * l.C), *shift = scale + l.C;
+#pragma omp parallel num_threads(l.threads)
+    {
+        int t = omp_get_thread_num();
+        int64_t from = first_row(&l, t), rows = first_row(&l, t + 1) - from;
+        for (int64_t k = 0; k < l.C; k += BLOCK)
+            sums_of(x + from * l.C + k, rows, l.C, l.C - k < BLOCK ? l.C - k : BLOCK, l.partial + 2 * t * l.C + k,
+                    l.partial + (2 * t + 1) * l.C + k);
+    }
+    for (int64_t k = 0; k < l.C; k++) {
+        double sum, sum2;
+        reduce(&l, k, &sum, &sum2);
+        adze_batch_norm_statistics(c, k, sum, sum2, l.rows);
+        double rstd = c->out[1].data[l.C + k], gamma = c->in[BN_TRAIN_GAMMA].data[k];
+        scale[k] = (float)(rstd * gamma);
+        shift[k] = (float)(c->in[BN_TRAIN_BETA].data[k] - sum / (double)l.rows * rstd * gamma);
+    }
+    ++*c->in[BN_TRAIN_MEAN].version, ++*c->in[BN_TRAIN_VAR].version;
+#pragma omp parallel num_threads(l.threads)
+    {
+        int64_t from = first_row(&l, omp_get_thread_num()), rows = first_row(&l, omp_get_thread_num() + 1) - from;
+        apply_rows(x + from * l.C, residual ? residual + from * l.C : NULL, scale, shift, a->o.relu, rows, l.C, c->out[0].data + from * l.C);
+    }
+    return ADZE_OK;
+}
+
+const adze_kernel adze_cpu_batch_norm_train = { .name = "cpu", .accepts = accepts, .prepare = prepare, .run = forward };
+
+/* dz = dy where y > 0; sums of dz and dz * h over the rows. y NULL: no ReLU. */
+CLONES static void gradient_sums(const float *x, const float *dy, const float *y, const float *mean, const float *rstd, int64_t rows,
+                                 int64_t C, int64_t width, double *sum, double *product)
+{
+    double s[BLOCK] = { 0.0 }, p[BLOCK] = { 0.0 };
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t k = 0; k < width; k++) {
+            float dz = y && !(y[r * C + k] > 0.0f) ? 0.0f : dy[r * C + k];
+            s[k] += dz;
+            p[k] += (double)dz * ((x[r * C + k] - mean[k]) * rstd[k]);
+        }
+    for (int64_t k = 0; k < width; k++) sum[k] = s[k], product[k] = p[k];
+}
+
+typedef struct {
+    const float *x, *dy, *y, *mean, *rstd, *a, *b, *d; /* dx = a dz + b h + d */
+    float *dx, *dr;
+    bool add_x, add_r;
+} gradient_args;
+
+CLONES static void gradient_rows(gradient_args g, int64_t from, int64_t rows, int64_t C)
+{
+    for (int64_t i = from * C, end = (from + rows) * C; i < end; i += C)
+        for (int64_t k = 0; k < C; k++) {
+            float dz = g.y && !(g.y[i + k] > 0.0f) ? 0.0f : g.dy[i + k];
+            float h = (g.x[i + k] - g.mean[k]) * g.rstd[k], dx = g.a[k] * dz + g.b[k] * h + g.d[k];
+            if (g.dr) g.dr[i + k] = g.add_r ? g.dr[i + k] + dz : dz; /* may lie where dy is: dz was read before */
+            if (g.dx) g.dx[i + k] = g.add_x ? g.dx[i + k] + dx : dx;
+        }
+}
+
+static adze_status backward(const adze_call *c)
+{
+    const batch_norm_train_attrs *attrs = c->attrs;
+    layout l = layout_of(c);
+    const adze_arg *x = &c->in[BN_TRAIN_X], *r = &c->in[BN_TRAIN_RESIDUAL];
+    const float *mean = c->out[1].data, *rstd = mean + l.C, *y = attrs->o.relu ? c->out[0].data : NULL;
+    float *a = (float *)(l.partial + 2 * l.threads * l.C), *b = a + l.C, *d = b + l.C;
+#pragma omp parallel num_threads(l.threads)
+    {
+        int t = omp_get_thread_num();
+        int64_t from = first_row(&l, t), rows = first_row(&l, t + 1) - from;
+        for (int64_t k = 0; k < l.C; k += BLOCK) {
+            int64_t at = from * l.C + k, width = l.C - k < BLOCK ? l.C - k : BLOCK;
+            gradient_sums(x->data + at, c->out[0].grad + at, y ? y + at : NULL, mean + k, rstd + k, rows, l.C, width,
+                          l.partial + 2 * t * l.C + k, l.partial + (2 * t + 1) * l.C + k);
+        }
+    }
+    for (int64_t k = 0; k < l.C; k++) {
+        double sum, product;
+        reduce(&l, k, &sum, &product);
+        double factor = (double)c->in[BN_TRAIN_GAMMA].data[k] * rstd[k];
+        a[k] = (float)factor;
+        b[k] = (float)(-factor * product / (double)l.rows);
+        d[k] = (float)(-factor * sum / (double)l.rows);
+        if (c->in[BN_TRAIN_GAMMA].wanted) adze_grad_put(&c->in[BN_TRAIN_GAMMA], k, product);
+        if (c->in[BN_TRAIN_BETA].wanted) adze_grad_put(&c->in[BN_TRAIN_BETA], k, sum);
+    }
+    gradient_args g = { x->data, c->out[0].grad, y, mean, rstd, a, b, d, x->wanted ? x->grad : NULL, r->wanted ? r->grad : NULL,
+                        x->accumulate, r->accumulate };
+#pragma omp parallel num_threads(l.threads)
+    {
+        int64_t from = first_row(&l, omp_get_thread_num());
+        gradient_rows(g, from, first_row(&l, omp_get_thread_num() + 1) - from, l.C);
+    }
+    return ADZE_OK;
+}
+
+const adze_kernel adze_cpu_batch_norm_train_backward = { .name = "cpu", .accepts = accepts, .prepare = prepare, .run = backward };
