@@ -31,12 +31,12 @@ adze_status adze_h5_commit(adze_h5 *h);
 /* Closes; without a commit a file being written is removed. NULL is fine. */
 void adze_h5_destroy(adze_h5 *h);
 
-/* Its parent must exist. */
+/* With its parents; an existing one is fine. */
 adze_status adze_h5_group(adze_h5 *h, const char *path);
 /* Chunks with fletcher32 checksums instead of one contiguous block, for files that others will write into. Applies to the
  * datasets created after it. */
 void adze_h5_checksums(adze_h5 *h, bool on);
-/* A tensor; data row-major, little-endian, borrowed during the call. bf16 becomes u16 with logical_dtype = "bfloat16",
+/* A tensor in a group that exists; data row-major, little-endian, borrowed during the call. bf16 becomes u16 with logical_dtype = "bfloat16",
  * bool an int8 enum as h5py has it. The attribute sha256 covers its bytes. */
 adze_status adze_h5_write(adze_h5 *h, const char *path, adze_dtype type, int rank, const int64_t *dim, const void *data);
 /* A matrix (R,D) in pieces; one at a time, rows in order. The last row finishes it. */

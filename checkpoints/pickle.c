@@ -61,6 +61,7 @@ done:
 static adze_status push_new(pickle *p, pickle_kind kind, pickle_value **v)
 {
     adze_status st = ADZE_OK;
+    *v = NULL;
     REFUSE_UNLESS(p->n_values < MAX_VALUES, "limit", "more than %d values", MAX_VALUES);
     GROW_OR_FAIL(p->value, p->n_values, p->values_room, "values");
     *v = &p->value[p->n_values];
@@ -76,6 +77,7 @@ static int64_t floor_of(const pickle *p) { return p->n_marks ? p->mark[p->n_mark
 static adze_status pop(pickle *p, pickle_ref *v)
 {
     adze_status st = ADZE_OK;
+    *v = 0;
     REFUSE_UNLESS(p->n_stack > floor_of(p), "bad_pickle", "the stack is empty");
     *v = p->stack[--p->n_stack];
 done:
@@ -85,6 +87,7 @@ done:
 static adze_status top(const pickle *p, pickle_ref *v)
 {
     adze_status st = ADZE_OK;
+    *v = 0;
     REFUSE_UNLESS(p->n_stack > floor_of(p), "bad_pickle", "the stack is empty");
     *v = p->stack[p->n_stack - 1];
 done:
@@ -105,6 +108,7 @@ done:
 static adze_status pop_mark(pickle *p, int64_t *first, int64_t *n)
 {
     adze_status st = ADZE_OK;
+    *first = *n = 0;
     REFUSE_UNLESS(p->n_marks > 0, "bad_pickle", "no mark on the stack");
     *first = p->mark[--p->n_marks];
     *n = p->n_stack - *first;
@@ -253,7 +257,7 @@ static adze_status add_items(pickle *p, int64_t first, int64_t n, pickle_kind ki
     TRY(top(p, &target));
     pickle_value *v = &p->value[target];
     if (v->kind == PICKLE_OPAQUE) goto done;
-    REFUSE_UNLESS(v->kind == kind, "bad_pickle", "%s something that is no %s", kind == PICKLE_DICT ? "an entry for" : "an element for",
+    REFUSE_UNLESS(v->kind == kind, "bad_pickle", "an element for something that is no %s",
                   kind == PICKLE_DICT ? "dict" : "list");
     if (kind == PICKLE_DICT) {
         REFUSE_UNLESS(n % 2 == 0, "bad_pickle", "a key without a value");
@@ -396,6 +400,8 @@ static adze_status read_line(input *in, const unsigned char **s, size_t *n)
     adze_status st = ADZE_OK;
     size_t room = (size_t)(in->end - in->p) < MAX_LINE_BYTES ? (size_t)(in->end - in->p) : MAX_LINE_BYTES;
     const unsigned char *end = memchr(in->p, '\n', room);
+    *s = NULL;
+    *n = 0;
     REFUSE_UNLESS(end, "bad_pickle", "a name that does not end");
     *s = in->p;
     *n = (size_t)(end - in->p);
@@ -639,8 +645,8 @@ static adze_status push_bool(pickle *p, bool x)
 static adze_status operand(input *in, size_t n, uint64_t *x)
 {
     adze_status st = ADZE_OK;
-    TRY(need(in, n, "an operand"));
     *x = 0;
+    TRY(need(in, n, "an operand"));
     for (size_t i = n; i-- > 0;) *x = *x << 8 | in->p[i];
     in->p += n;
 done:

@@ -64,8 +64,8 @@ const char *adze_weights_guess(const adze_tensor_file *f, const adze_weights_sel
  * fit; ADZE_EIO. */
 adze_status adze_weights_write(const char *path, const adze_tensor_file *f, const char *backbone, const char *source,
                                const adze_weights_select *select);
-/* The tag of a known weights file by its name's eight hex digits and SHA-256, "" if it is unknown. */
-const char *adze_weights_tag(const char *source, const char *sha256);
+/* The tag of a published weights file by the beginning of its SHA-256, "" if it is unknown. */
+const char *adze_weights_tag(const char *sha256);
 
 #ifdef __cplusplus
 }
