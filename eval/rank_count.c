@@ -2,7 +2,7 @@
  *
  * A table over equal intervals ("slots") gives the few values that a score must be compared with; on maps, where a
  * score resembles its left neighbour, the table's lines are mostly in cache. Reads 4n bytes and writes nothing of size
- * n, where a radix sort of three passes would read and write 12n. Time: 6 ns a score and thread (EPYC, n = 15.6e6,
+ * n, where a radix sort of three passes would read and write 12n. Time: 8 ns a score and thread (EPYC, n = 15.6e6,
  * m = 143,000), most of it in the counter's increment and the two reads of the table.
  * The slots span all but the outermost 1/1024 of the values, so that one outlier does not spoil them; a score beyond
  * falls into the first or last slot. The slot is a monotone function of the score (rounding is monotone), and values
