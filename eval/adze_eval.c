@@ -30,12 +30,11 @@ static const adze_program_about about = {
     .name = "adze-eval",
     .table = own,
     .n_table = sizeof own / sizeof *own,
-    .usage = "usage: adze-eval --model RUN|FILE.h5 --data ROOT --out DIR [options]",
+    .usage = "adze-eval --model RUN|FILE.h5 --data ROOT --out DIR [options]",
     .about = "Scores the test pictures of a data set and writes metrics.json .md .csv .tex, scores.csv, heat-maps and "
              "report.html. Method, backbone, size and options come from the checkpoint.",
-    .examples = "examples:\n"
-                "  adze-eval --model runs/bottle --data mvtec --out results/bottle\n"
-                "  adze-eval --model runs/mirad/joint/model.h5 --data mirad --out results --save-maps\n",
+    .examples = "  adze-eval --model runs/bottle --data mvtec --out results/bottle\n"
+                "  adze-eval --model runs/mirad/joint/model.h5 --data mirad --out results\n",
 };
 
 typedef struct {

@@ -31,12 +31,11 @@ static const adze_program_about about = {
     .table = own,
     .n_table = sizeof own / sizeof *own,
     .max_args = 1 << 20,
-    .usage = "usage: adze-predict --model FILE.h5 [--out DIR] IMAGE|FOLDER... [options]",
+    .usage = "adze-predict --model FILE.h5 [--out DIR] IMAGE|FOLDER... [options]",
     .about = "Scores pictures with a checkpoint. Prints CSV on stdout: path, score (maximum of the map). Needs no labels, no masks and no "
              "layout; a folder stands for all pictures below it.",
-    .examples = "examples:\n"
-                "  adze-predict --model runs/bottle/bottle/model.h5 camera/ > scores.csv\n"
-                "  adze-predict --model model.h5 --threshold 2.1 --exit-verdict part.png || echo reject\n",
+    .examples = "  adze-predict --model runs/bottle/bottle/model.h5 camera/ > scores.csv\n"
+                "  adze-predict --model model.h5 --threshold 2.1 --exit-verdict part.png\n",
 };
 
 typedef struct {

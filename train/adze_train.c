@@ -30,11 +30,10 @@ static const adze_program_about about = {
     .table = own,
     .n_table = sizeof own / sizeof *own,
     .model_flags = true,
-    .usage = "usage: adze-train --method M --data ROOT --out RUN [options]",
+    .usage = "adze-train --method M --data ROOT --out RUN [options]",
     .about = "Fits a detection method to good pictures: one model per class below ROOT, or one over all with --joint. Writes "
              "one HDF5 checkpoint per model, which adze-eval and adze-predict read.",
-    .examples = "examples:\n"
-                "  adze-train --method patchcore --data mvtec --class bottle --out runs/bottle\n"
+    .examples = "  adze-train --method patchcore --data mvtec --class bottle --out runs/bottle\n"
                 "  adze-train --method patchcore --backbone resnet18 --weights resnet18.h5 \\\n"
                 "             --data mirad --out runs/mirad --set coreset=0.01\n"
                 "  adze-train --method patchcore --help        the method's own options\n",
