@@ -428,9 +428,7 @@ static adze_status patchcore_save(const adze_model *m, const adze_tensor_sink *s
         adze_free(copy);
         REQUIRE(copy = adze_malloc((size_t)adze_shape_count(&s) * sizeof *copy), ADZE_ENOMEM, "patchcore: a copy of %s", name);
         TRY(adze_params_read(m->params, i, copy));
-        char path[320];
-        snprintf(path, sizeof path, "model/%s", name);
-        TRY(sink->put(sink->user, path, ADZE_TENSOR_F32, s, copy));
+        TRY(sink->put(sink->user, name, ADZE_TENSOR_F32, s, copy));
     }
     int64_t K = adze_bank_count(m->bank);
     TRY(sink->put(sink->user, "memory_bank/features", ADZE_TENSOR_F32, ADZE_SHAPE(K, m->D), adze_bank_rows(m->bank)));
