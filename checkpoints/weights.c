@@ -84,17 +84,17 @@ static void destroy_matching(matching *m)
     adze_free(m->have);
 }
 
-static adze_status match(matching *m, const adze_tensor_file *f, const char *backbone, const adze_weights_select *select)
+static adze_status match(matching *m, const adze_stored_tensor *tensor, int64_t count, const char *backbone,
+                         const adze_weights_select *select)
 {
     static const char statistics[] = "running_mean";
     adze_status st = ADZE_OK;
-    const adze_stored_tensor *t;
     *m = (matching){ .folded = true };
-    REQUIRE(m->have = adze_malloc((size_t)adze_tensor_file_count(f) * sizeof *m->have), ADZE_ENOMEM, "no memory to match names");
-    for (int64_t i = 0; (t = adze_tensor_file_at(f, i)); i++) {
-        const char *name = selected(t->name, select);
+    REQUIRE(m->have = adze_malloc((size_t)count * sizeof *m->have), ADZE_ENOMEM, "no memory to match names");
+    for (int64_t i = 0; i < count; i++) {
+        const char *name = selected(tensor[i].name, select);
         if (!name) continue;
-        m->have[m->n_have++] = (candidate){ .name = name, .tensor = t };
+        m->have[m->n_have++] = (candidate){ .name = name, .tensor = &tensor[i] };
         size_t n = strlen(name), k = sizeof statistics - 1;
         if (n >= k && strcmp(name + n - k, statistics) == 0) m->folded = false;
     }
@@ -153,18 +153,24 @@ static void judge(const matching *m, adze_weights_report *r)
     }
 }
 
-adze_status adze_weights_check(const adze_tensor_file *f, const char *backbone, const adze_weights_select *select,
-                               adze_weights_report *report)
+static adze_status check(const adze_stored_tensor *tensor, int64_t count, const char *backbone, const adze_weights_select *select,
+                         adze_weights_report *report)
 {
     adze_status st = ADZE_OK;
     matching m;
     *report = (adze_weights_report){ .text = ADZE_TEXT_EMPTY };
-    TRY(match(&m, f, backbone, select));
+    TRY(match(&m, tensor, count, backbone, select));
     judge(&m, report);
     TRY(adze_text_check(&report->text, "report"));
 done:
     destroy_matching(&m);
     return st;
+}
+
+adze_status adze_weights_check(const adze_tensor_file *f, const char *backbone, const adze_weights_select *select,
+                               adze_weights_report *report)
+{
+    return check(adze_tensor_file_at(f, 0), adze_tensor_file_count(f), backbone, select, report);
 }
 
 bool adze_weights_fits(const adze_weights_report *r)
@@ -264,7 +270,7 @@ adze_status adze_weights_write(const char *path, const adze_tensor_file *f, cons
     matching m;
     adze_h5 *h = NULL;
     adze_weights_report r = { .text = ADZE_TEXT_EMPTY };
-    TRY(match(&m, f, backbone, select));
+    TRY(match(&m, adze_tensor_file_at(f, 0), adze_tensor_file_count(f), backbone, select));
     judge(&m, &r);
     REQUIRE(adze_weights_fits(&r), ADZE_EINPUT, "%s: not weights of %s: %lld names missing, %lld unexpected, %lld of another shape or type\n%s",
             source, backbone, (long long)r.n_missing, (long long)r.n_unexpected, (long long)r.n_mismatched, r.text.s ? r.text.s : "");
@@ -365,6 +371,11 @@ int64_t adze_weights_count(const adze_weights *w) { return w->table.count; }
 const adze_stored_tensor *adze_weights_at(const adze_weights *w, int64_t i)
 {
     return i >= 0 && i < w->table.count ? &w->table.tensor[i] : NULL;
+}
+
+adze_status adze_weights_check_self(const adze_weights *w, adze_weights_report *report)
+{
+    return check(w->table.tensor, w->table.count, w->info.backbone, NULL, report);
 }
 
 bool adze_weights_has(const adze_weights *w, const char *name) { return tensor_table_lookup(&w->table, name) != NULL; }

@@ -54,6 +54,8 @@ typedef struct {
 /* Compares names and shapes. ADZE_EINVAL: unknown backbone; otherwise ADZE_OK, whatever is found. */
 adze_status adze_weights_check(const adze_tensor_file *f, const char *backbone, const adze_weights_select *select,
                                adze_weights_report *report);
+/* The same for an open weights file and the backbone that it names. */
+adze_status adze_weights_check_self(const adze_weights *w, adze_weights_report *report);
 bool adze_weights_fits(const adze_weights_report *report);
 void adze_weights_report_destroy(adze_weights_report *report);
 /* The known backbone that the file fits, NULL if none does or memory is short. */
