@@ -4,6 +4,7 @@
 
 #include "core/context.h"
 #include "core/op.h"
+#include "core/optim_step.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -21,6 +22,9 @@ typedef struct adze_backend {
     /* Called once before and after the kernels of a plan run. */
     adze_status (*begin)(adze_ctx *ctx);
     adze_status (*end)(adze_ctx *ctx);
+    /* Optimisers (optim_step.h); asynchronous where the backend is. */
+    adze_status (*optim_norm)(adze_ctx *ctx, const adze_optim_norm *a);
+    adze_status (*optim_update)(adze_ctx *ctx, const adze_optim_update *u);
     bool host_memory; /* alloc gives host memory: the plain-C reference can run */
     /* NULL-terminated lists, best first; the list itself may be NULL. */
     const adze_kernel *const *kernels[ADZE_OP_COUNT];

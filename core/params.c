@@ -103,3 +103,18 @@ adze_status adze_params_read_grad(const adze_params *p, int i, float *to_host)
     if (!p->grad || !q->trainable) return adze_fail(ADZE_EINVAL, "parameter '%s' has no gradient", q->name);
     return p->ctx->backend->read(p->ctx, to_host, p->grad + q->offset, (size_t)adze_shape_count(&q->shape) * sizeof(float));
 }
+
+adze_status adze_params_write_grad(adze_params *p, int i, const float *from_host)
+{
+    const param *q = &p->param[i];
+    if (!q->trainable) return adze_fail(ADZE_EINVAL, "parameter '%s' is frozen and has no gradient", q->name);
+    adze_status st = adze_params_need_grad(p);
+    if (st != ADZE_OK) return st;
+    return p->ctx->backend->write(p->ctx, p->grad + q->offset, from_host, (size_t)adze_shape_count(&q->shape) * sizeof(float));
+}
+
+float *adze_params_block(adze_params *p) { return p->data; }
+float *adze_params_grad_block(adze_params *p) { return p->grad; }
+int64_t adze_params_offset(const adze_params *p, int i) { return p->param[i].offset; }
+void adze_params_changed(adze_params *p, int i) { p->param[i].version++; }
+adze_ctx *adze_params_ctx(const adze_params *p) { return p->ctx; }

@@ -27,6 +27,17 @@ size_t adze_params_bytes(const adze_params *p);
 bool adze_params_trainable(const adze_params *p, int i);
 /* The gradient of a trainable parameter after the last run of a plan with a loss; ADZE_EINVAL if it has none. */
 adze_status adze_params_read_grad(const adze_params *p, int i, float *to_host);
+/* Sets the gradient of a trainable parameter: for gradients that no plan computes. */
+adze_status adze_params_write_grad(adze_params *p, int i, const float *from_host);
+
+/* For optimisers: the block and its gradients (NULL before there are any), laid out alike, in device memory. Parameter i
+ * starts at float adze_params_offset(); between two parameters lie fewer than 16 floats, zero in both. */
+float *adze_params_block(adze_params *p);
+float *adze_params_grad_block(adze_params *p);
+int64_t adze_params_offset(const adze_params *p, int i);
+/* Whoever changes the block says so: packed copies of the parameter are made anew at the next run. */
+void adze_params_changed(adze_params *p, int i);
+adze_ctx *adze_params_ctx(const adze_params *p);
 
 #ifdef __cplusplus
 }

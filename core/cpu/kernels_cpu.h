@@ -2,7 +2,9 @@
 #ifndef ADZE_CORE_CPU_KERNELS_CPU_H
 #define ADZE_CORE_CPU_KERNELS_CPU_H
 
+#include "core/backend.h"
 #include "core/op.h"
+#include "core/optim_step.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -23,6 +25,10 @@ extern const adze_kernel adze_cpu_batch_norm_train, adze_cpu_batch_norm_train_ba
 extern const adze_kernel adze_cpu_batch_norm, adze_cpu_activation, adze_cpu_binary, adze_cpu_mean_pool;
 /* bilinear_cpu.c, patch_embed_cpu.c */
 extern const adze_kernel adze_cpu_bilinear, adze_cpu_patch_embed;
+
+/* optimizer_cpu.c */
+adze_status adze_cpu_optim_norm(adze_ctx *ctx, const adze_optim_norm *a);
+adze_status adze_cpu_optim_update(adze_ctx *ctx, const adze_optim_update *u);
 
 #ifdef __cplusplus
 }

@@ -10,10 +10,12 @@
 #include <string.h>
 
 
+/* The first prefix that fits decides: longer ones stand before shorter ones. */
 static const struct {
     const char *prefix;
     golden_runner run;
 } runners[] = {
+    { "op.optimizer", golden_train }, { "op.clip_grad_norm", golden_train }, { "cflow.lr", golden_train },
     { "op.", golden_ops },           { "images.", golden_images },   { "weights.", golden_weights },
     { "backbone.", golden_backbones }, { "real.", golden_backbones }, { "metrics.", golden_metrics },
     { "patchcore.", golden_patchcore },
@@ -172,7 +174,10 @@ static int run_file(golden *g)
     }
     int known = 0;
     for (size_t i = 0; i < sizeof runners / sizeof *runners; i++)
-        if (strncmp(g->kind, runners[i].prefix, strlen(runners[i].prefix)) == 0) known |= runners[i].run(g);
+        if (strncmp(g->kind, runners[i].prefix, strlen(runners[i].prefix)) == 0) {
+            known = runners[i].run(g);
+            break;
+        }
     if (!known) fprintf(stderr, "golden: %s: unknown kind '%s'\n", g->file, g->kind);
     fflush(stdout);
     json_decref(g->root);

@@ -25,6 +25,7 @@ typedef struct {
 /* A runner checks every value of the case; it returns false if the kind is unknown to it (exit 2). */
 typedef bool (*golden_runner)(golden *g);
 bool golden_ops(golden *g);
+bool golden_train(golden *g);
 bool golden_images(golden *g);
 bool golden_weights(golden *g);
 bool golden_backbones(golden *g);

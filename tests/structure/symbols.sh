@@ -14,6 +14,6 @@ forbidden='^(std(in|out|err)|v?printf|__v?printf_chk|puts|putchar|perror|psignal
 complain 'libadze.a uses' "$(nm -A -u lib/libadze.a | awk -v no="$forbidden" '$NF ~ no { print $1, $NF }')"
 
 if [ -e bin/adze-eval ]; then
-  complain 'adze-eval contains' "$(nm bin/adze-eval | awk '$NF ~ /^adze_(train|optimi[sz]er|schedule)_/ { print $NF }')"
+  complain 'adze-eval contains' "$(nm bin/adze-eval | awk '$NF ~ /^adze_(train|optim|optimi[sz]er|schedule)_/ { print $NF }')"
 fi
 exit $failed

@@ -1,2 +1,4 @@
 # tests of train/
 add_test(NAME train/test_adze COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/train/test_adze.sh $<TARGET_FILE:adze>)
+adze_test(train/test_optimizer.c)
+adze_test(train/test_schedule.c)

@@ -1,0 +1,68 @@
+/* optim_step.h - what a backend computes for an optimiser: the global norm of gradients, and one fused pass that changes
+ * parameters and moments. Open structs; the object that fills them is train/optimizer.h.
+ *
+ * The block of parameters is cut into pieces of at most ADZE_OPTIM_PIECE floats: the unit of work of a thread or a CUDA
+ * block, and of the fixed order in which the norm is summed.
+ *
+ *   sgd     g += wd p      b = mu b + g      p -= lr b            (mu = 0: b = g, no state)
+ *   adam    g += wd p      m += (1-b1)(g-m)  v = b2 v + (1-b2) g^2
+ *                          p -= lr/(1-b1^t) m / (sqrt(v)/sqrt(1-b2^t) + eps)
+ *   adamw   p *= 1 - lr wd, then as adam with wd = 0
+ * g is the gradient times min(1, clip/(norm + 1e-6)). Source: torch.optim (single-tensor loops), torch.nn.utils.clip_grad_norm_. */
+#ifndef ADZE_CORE_OPTIM_STEP_H
+#define ADZE_CORE_OPTIM_STEP_H
+
+#include <stdint.h>
+
+#include "core/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+    ADZE_OPTIM_PIECE = 16384, /* floats */
+    ADZE_OPTIM_GROUPS = 8,
+    ADZE_OPTIM_STATES = 2     /* blocks of moments, at most */
+};
+
+typedef enum { ADZE_OPTIM_SGD, ADZE_OPTIM_ADAM, ADZE_OPTIM_ADAMW } adze_optim_kind;
+
+/* Floats [first, first + count) of the blocks, treated as `group` says; on the device. */
+typedef struct {
+    int64_t first;
+    int32_t count, group;
+} adze_optim_piece;
+
+typedef struct {
+    double lr, weight_decay;
+} adze_optim_group;
+
+/* All pointers are device memory, all blocks are laid out alike. */
+typedef struct {
+    const adze_optim_piece *piece;
+    int64_t n_pieces;
+    const float *grad;
+    double *partial; /* (n_pieces) workspace: the sum of squares of each piece */
+    double *norm;    /* (1) written: sqrt of the sum of `partial`, added in order */
+} adze_optim_norm;
+
+typedef struct {
+    adze_optim_kind kind;
+    int64_t step; /* number of this step, from 1 */
+    double beta1, beta2, eps; /* adam, adamw */
+    double momentum;          /* sgd */
+    adze_optim_group group[ADZE_OPTIM_GROUPS];
+    const adze_optim_piece *piece;
+    int64_t n_pieces;
+    float *param;
+    const float *grad;
+    float *state[ADZE_OPTIM_STATES]; /* sgd: b (NULL if momentum is 0); adam: m, v; zero before the first step */
+    double clip;                     /* largest norm; 0: gradients are taken as they are */
+    const double *norm;              /* (1) of adze_optim_norm; unused if clip is 0 */
+} adze_optim_update;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

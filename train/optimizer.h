@@ -1,0 +1,77 @@
+/* optimizer.h - SGD, Adam and AdamW over the trainable parameters of a model, or over some of them.
+ *
+ * One object per independently stepped set: several may share one adze_params if their sets are disjoint. Moments lie in
+ * blocks laid out like the parameters. Arithmetic: core/optim_step.h. */
+#ifndef ADZE_TRAIN_OPTIMIZER_H
+#define ADZE_TRAIN_OPTIMIZER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/optim_step.h"
+#include "core/params.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Which parameters, and what is special about them: all conditions that are given must hold. */
+typedef struct {
+    const char *prefix;  /* the name begins so; NULL: any */
+    const char *suffix;  /* the name ends so; NULL: any */
+    bool vectors;        /* only parameters with one dimension or a name that ends in ".bias" */
+    double lr_factor;    /* times the rate given to adze_optim_step() */
+    double weight_decay;
+} adze_optim_rule;
+
+typedef struct {
+    const char *name;            /* of this optimiser in checkpoints; "" if there is only one */
+    adze_optim_kind kind;
+    double beta1, beta2, eps;    /* adam, adamw */
+    double momentum;             /* sgd */
+    double weight_decay;         /* sgd and adam: added to the gradient; adamw: decoupled */
+    bool decay_vectors;          /* decay parameters with one dimension and names ending in ".bias" too */
+    double clip;                 /* largest global norm of all gradients of this optimiser; 0: none */
+    const char *const *prefixes; /* parameters whose name begins with one of these; NULL-terminated; NULL: all */
+    const adze_optim_rule *rule; /* the first rule that fits a parameter replaces weight_decay and decay_vectors */
+    int n_rules;                 /* at most ADZE_OPTIM_GROUPS - 2 */
+} adze_optim_opts;
+#define ADZE_OPTIM_OPTS \
+    ((adze_optim_opts){ .name = "", .kind = ADZE_OPTIM_ADAM, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8 })
+
+typedef struct adze_optim adze_optim; /* opaque: owns the moments */
+
+/* `params` is borrowed; texts of `opts` are copied. ADZE_EINVAL: a constant outside its range, no parameter chosen, a prefix
+ * or rule that fits none; ADZE_EBACKEND: the device has no optimisers. */
+adze_status adze_optim_create(adze_optim **out, adze_params *params, const adze_optim_opts *opts);
+void adze_optim_destroy(adze_optim *o);
+
+/* Clips and changes the parameters by their present gradients. With clipping, a norm that is not finite is ADZE_ENUMERIC,
+ * naming the first parameter at fault, and nothing is changed. Allocates nothing. ADZE_EINVAL before the first gradients. */
+adze_status adze_optim_step(adze_optim *o, double lr);
+/* Norm of the gradients before clipping in the last step; 0 without clipping. */
+double adze_optim_last_norm(const adze_optim *o);
+/* Global norm of the present gradients, whether they are clipped or not. */
+adze_status adze_optim_norm_now(adze_optim *o, double *norm);
+
+const char *adze_optim_name(const adze_optim *o);
+const adze_optim_opts *adze_optim_options(const adze_optim *o); /* texts other than `name` are NULL */
+const char *adze_optim_kind_name(adze_optim_kind kind);         /* "sgd", "adam", "adamw" */
+/* Bytes of moments and workspace. */
+size_t adze_optim_bytes(const adze_optim *o);
+
+/* For checkpoints. Steps done; parameter j (of adze_optim_count()) is number adze_optim_param() of adze_params. */
+int64_t adze_optim_steps(const adze_optim *o);
+void adze_optim_set_steps(adze_optim *o, int64_t steps);
+int adze_optim_count(const adze_optim *o);
+int adze_optim_param(const adze_optim *o, int j);
+/* Name of moment s: "momentum"; "exp_avg", "exp_avg_sq"; NULL past the last. */
+const char *adze_optim_state_name(const adze_optim *o, int s);
+/* Moment s of parameter j, in the parameter's shape. */
+adze_status adze_optim_state_read(const adze_optim *o, int s, int j, float *to_host);
+adze_status adze_optim_state_write(adze_optim *o, int s, int j, const float *from_host);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
