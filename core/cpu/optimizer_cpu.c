@@ -71,7 +71,7 @@ VERSION(avx2, __attribute__((target("avx2"))))
 VERSION(avx512, __attribute__((target("avx512f,avx512dq,avx512vl,prefer-vector-width=512"))))
 #endif
 
-adze_status adze_optim_kernels_get(adze_isa isa, adze_optim_kernels *out)
+adze_status adze_cpu_optim_kernels_get(adze_isa isa, adze_optim_kernels *out)
 {
     adze_status st = adze_isa_resolve(isa, &isa);
     if (st != ADZE_OK) return st;
@@ -88,7 +88,7 @@ static adze_isa isa_of(const adze_ctx *ctx) { return ctx->opts.reference_only ? 
 adze_status adze_cpu_optim_norm(adze_ctx *ctx, const adze_optim_norm *a)
 {
     adze_optim_kernels kernels;
-    adze_status st = adze_optim_kernels_get(isa_of(ctx), &kernels);
+    adze_status st = adze_cpu_optim_kernels_get(isa_of(ctx), &kernels);
     if (st != ADZE_OK) return st;
 #pragma omp parallel for schedule(dynamic, 4) num_threads(ctx->threads)
     for (int64_t i = 0; i < a->n_pieces; i++)
@@ -123,7 +123,7 @@ adze_status adze_cpu_optim_update(adze_ctx *ctx, const adze_optim_update *u)
 {
     adze_optim_kernels kernels;
     adze_optim_consts consts[ADZE_OPTIM_GROUPS];
-    adze_status st = adze_optim_kernels_get(isa_of(ctx), &kernels);
+    adze_status st = adze_cpu_optim_kernels_get(isa_of(ctx), &kernels);
     if (st != ADZE_OK) return st;
     for (int i = 0; i < ADZE_OPTIM_GROUPS; i++) consts[i] = consts_of(u, &u->group[i]);
 #pragma omp parallel for schedule(dynamic, 4) num_threads(ctx->threads)

@@ -28,7 +28,7 @@ typedef struct {
 } adze_optim_kernels;
 
 /* ADZE_EBACKEND if the machine lacks `isa`. */
-adze_status adze_optim_kernels_get(adze_isa isa, adze_optim_kernels *out);
+adze_status adze_cpu_optim_kernels_get(adze_isa isa, adze_optim_kernels *out);
 
 #ifdef __cplusplus
 }

@@ -112,11 +112,11 @@ static void test_instruction_sets_agree(void **state)
           .rate = 0.004f, .root_c2 = 0.1f, .eps = 1e-8f },
     };
     adze_optim_kernels want, got;
-    assert_int_equal(adze_optim_kernels_get(ADZE_ISA_REFERENCE, &want), ADZE_OK);
+    assert_int_equal(adze_cpu_optim_kernels_get(ADZE_ISA_REFERENCE, &want), ADZE_OK);
     static float x[2][4][4096 + 16];
     for (adze_isa isa = ADZE_ISA_AVX2; isa <= ADZE_ISA_AVX512; isa++) {
         if (!adze_isa_available(isa)) continue;
-        assert_int_equal(adze_optim_kernels_get(isa, &got), ADZE_OK);
+        assert_int_equal(adze_cpu_optim_kernels_get(isa, &got), ADZE_OK);
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
             for (size_t c = 0; c < sizeof consts / sizeof *consts; c++)
                 for (int what = 0; what < 3; what++) {
@@ -136,7 +136,7 @@ static void test_instruction_sets_agree(void **state)
                     assert_memory_equal(&a, &b, sizeof a);
                 }
     }
-    assert_int_equal(adze_optim_kernels_get((adze_isa)99, &got), ADZE_EINVAL);
+    assert_int_equal(adze_cpu_optim_kernels_get((adze_isa)99, &got), ADZE_EINVAL);
 }
 
 /* Sums in double of at most 2^17 squares: 2^17 * 2^-53 relative is far below 1e-10. */
