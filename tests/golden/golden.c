@@ -17,7 +17,7 @@ static const struct {
 } runners[] = {
     { "op.optimizer", golden_train }, { "op.clip_grad_norm", golden_train }, { "cflow.lr", golden_train },
     { "op.", golden_ops },           { "images.", golden_images },   { "weights.", golden_weights },
-    { "backbone.", golden_backbones }, { "real.", golden_backbones }, { "metrics.", golden_metrics },
+    { "backbone.", golden_backbones }, { "real.", golden_real_pictures }, { "metrics.", golden_metrics },
     { "patchcore.", golden_patchcore },
 };
 

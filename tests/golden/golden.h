@@ -29,6 +29,7 @@ bool golden_train(golden *g);
 bool golden_images(golden *g);
 bool golden_weights(golden *g);
 bool golden_backbones(golden *g);
+bool golden_real_pictures(golden *g);
 bool golden_metrics(golden *g);
 bool golden_patchcore(golden *g);
 bool golden_patchcore_model(golden *g); /* kinds embed and pipeline */
