@@ -92,7 +92,8 @@ static inline void adze_grad_put(const adze_arg *arg, int64_t i, double value)
     arg->grad[i] = (float)(arg->accumulate ? arg->grad[i] + value : value);
 }
 
-/* For builder functions: adds a node. `in` may hold ADZE_NONE for absent optional inputs. Returns out[0]. */
+/* For builder functions: adds a node. `in` may hold ADZE_NONE for absent optional inputs. Returns out[0];
+ * the value of out[1] is the next number. */
 adze_value adze_graph_add(adze_graph *g, adze_op op, const void *attrs, const adze_value *in, int n_in, int n_out);
 /* For builder functions: records an error (the first one sticks) and returns ADZE_NONE. */
 adze_value adze_graph_fail(adze_graph *g, adze_status code, const char *fmt, ...) ADZE_PRINTF(3, 4);

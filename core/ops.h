@@ -98,6 +98,60 @@ typedef struct {
  * features[k] (N,Hk,Wk,Ck), the first sets the grid; y (N, H0*W0, D2). Inference only. */
 adze_value adze_patch_embed(adze_graph *g, const adze_value *features, int n_features, const adze_patch_embed_opts *opts);
 
+/* One behind the other along `dim` (-1: the last); at most ADZE_MAX_IN tensors, equal in every other dimension. */
+adze_value adze_concat(adze_graph *g, const adze_value *x, int n, int dim);
+/* y[i] = x[index[i]] along `dim`; index (K): whole numbers held in float32. */
+adze_value adze_index_select(adze_graph *g, adze_value x, adze_value index, int dim);
+/* y[index[i]] += x[i] along `dim`, where y has `size` steps. */
+adze_value adze_index_put(adze_graph *g, adze_value x, adze_value index, int dim, int64_t size);
+/* (N,H,W,C*f*f) -> (N,H*f,W*f,C); channels_inner: channel (p*f + q)*C + c instead of c*f*f + p*f + q. */
+adze_value adze_pixel_shuffle(adze_graph *g, adze_value x, int64_t factor, bool channels_inner);
+
+/* a (...,m,k), b (...,k,n) of the same batch or (k,n) for all of it: y (...,m,n). The flags say that the last two
+ * dimensions are stored the other way round. */
+adze_value adze_matmul(adze_graph *g, adze_value a, adze_value b, bool transpose_a, bool transpose_b);
+
+/* Along `dim`, any shape. */
+adze_value adze_softmax(adze_graph *g, adze_value x, int dim);
+adze_value adze_log_softmax(adze_graph *g, adze_value x, int dim);
+typedef enum { ADZE_L2_MAX /* x/max(r, eps) */, ADZE_L2_ADD /* x/(r + eps) */ } adze_l2_form;
+adze_value adze_l2_normalize(adze_graph *g, adze_value x, int dim, adze_l2_form form, float eps);
+/* Over the last `dims` dimensions together; gamma, beta of their size or ADZE_NONE. */
+adze_value adze_layer_norm(adze_graph *g, adze_value x, adze_value gamma, adze_value beta, int dims, float eps);
+typedef enum { ADZE_REDUCE_SUM, ADZE_REDUCE_MEAN, ADZE_REDUCE_VAR /* biased: / n */, ADZE_REDUCE_NORM, ADZE_REDUCE_MAX } adze_reduce_fn;
+/* One dimension to length 1, and away unless keepdim (a vector becomes (1) either way). `index`: NULL, or receives the
+ * value that holds where each maximum was (the first of equals; whole numbers), ADZE_NONE for the other functions. */
+adze_value adze_reduce(adze_graph *g, adze_value x, adze_reduce_fn fn, int dim, bool keepdim, adze_value *index);
+/* The mean of all elements, (1). */
+adze_value adze_mean(adze_graph *g, adze_value x);
+/* x/(1 - p) where u >= p, else 0; u in [0,1) of the shape of x, or 1 in some dimensions. */
+adze_value adze_dropout_mask(adze_graph *g, adze_value x, adze_value u, float p);
+
+/* <x,z>/(max(|x|, eps) max(|z|, eps)) along `dim`, which disappears. */
+adze_value adze_cosine_similarity(adze_graph *g, adze_value x, adze_value z, int dim, float eps);
+#define ADZE_COSINE_EPS 1e-8f
+/* 1 - cosine over the last dimension: (N,H,W,C) -> (N,H,W). Source: Reverse Distillation (Deng and Li, CVPR 2022). */
+adze_value adze_cosine_map(adze_graph *g, adze_value x, adze_value z);
+/* Mean over the batch of 1 - cosine of everything behind the first dimension, (1). Source: as above. */
+adze_value adze_cosine_loss(adze_graph *g, adze_value x, adze_value z);
+/* Sum over the batch of the mean over positions of the cosine map of (N,H,W,C), (1). Source: DeSTSeg (CVPR 2023). */
+adze_value adze_cosine_map_loss(adze_graph *g, adze_value x, adze_value z);
+
+typedef enum {
+    ADZE_LOSS_MSE, ADZE_LOSS_L1, ADZE_LOSS_SMOOTH_L1 /* a = beta */, ADZE_LOSS_BCE_WITH_LOGITS,
+    ADZE_LOSS_BCE /* z a mask, a = threshold */, ADZE_LOSS_FOCAL_BCE /* the same, b = gamma */, ADZE_LOSS_HINGE /* a = margin */,
+    ADZE_LOSS_NEG_LOG_SIGMOID /* no z */,
+    ADZE_LOSS_COUNT
+} adze_loss_fn;
+/* Mean over all elements, (1); formulas in op_loss.c. z has the shape of x. */
+adze_value adze_loss(adze_graph *g, adze_loss_fn fn, adze_value x, adze_value z, float a, float b);
+/* x (...,C) logits, target (...) classes as whole numbers in float32: the mean, (1). */
+adze_value adze_cross_entropy(adze_graph *g, adze_value x, adze_value target);
+/* x (...,2) probabilities, mask (...): formulas in op_focal_prob.c. (1). */
+adze_value adze_focal_prob(adze_graph *g, adze_value x, adze_value mask, float threshold, float gamma, float smooth);
+/* x and mask (B,...): 1 - mean over B of the dice quotient with smoothing 1; complement: against 1 - mask. (1). */
+adze_value adze_dice(adze_graph *g, adze_value x, adze_value mask, float threshold, bool complement);
+
 #ifdef __cplusplus
 }
 #endif

@@ -32,6 +32,7 @@ typedef struct {
     adze_graph *graph;
     bool spatial; /* x and y are (N,C,H,W) in the case */
     bool train;   /* gradients are wanted */
+    adze_value index; /* a second output, ADZE_NONE if there is none */
 } run;
 
 static tensor *find(run *r, const char *name)
@@ -79,6 +80,48 @@ static adze_value param(run *r, const char *name)
 static adze_value statistic(run *r, const char *name)
 {
     return param_of_kind(r, name, false);
+}
+
+/* A graph input that is no tensor of the case. */
+static adze_value extra(run *r, const char *name, const float *data, int64_t n)
+{
+    tensor *t = &r->input[r->n_inputs++];
+    *t = (tensor){ .name = name, .data = malloc((size_t)n * sizeof *data), .shape = { n }, .n = n, .rank = 1 };
+    memcpy(t->data, data, (size_t)n * sizeof *data);
+    return t->value = adze_graph_input(r->graph, name, ADZE_SHAPE(n));
+}
+
+/* attrs.key, a list of whole numbers, as a graph input. */
+static adze_value whole_numbers(run *r, const char *key)
+{
+    const json_t *list = json_object_get(r->attrs, key);
+    size_t n = json_array_size(list);
+    float *x = malloc(n * sizeof *x);
+    for (size_t i = 0; i < n; i++) x[i] = (float)json_integer_value(json_array_get(list, i));
+    adze_value v = extra(r, key, x, (int64_t)n);
+    free(x);
+    return v;
+}
+
+/* attrs.dim where the tensor has it: channels are last here. */
+static int dim_of(const run *r, const char *name)
+{
+    static const int nhwc[] = { 0, 3, 1, 2 };
+    int dim = (int)golden_int(r->attrs, "dim", -1), rank = 0;
+    for (int i = 0; i < r->n_inputs; i++)
+        if (strcmp(r->input[i].name, name) == 0) rank = r->input[i].rank;
+    if (dim < 0) dim += rank;
+    return r->spatial && rank == 4 ? nhwc[dim] : dim;
+}
+
+static bool flag(const run *r, const char *key)
+{
+    return json_is_true(json_object_get(r->attrs, key));
+}
+
+static float real(const run *r, const char *key)
+{
+    return (float)golden_real(r->attrs, key, 0.0);
 }
 
 /* attrs.key as one or two integers. */
@@ -177,10 +220,7 @@ static adze_value build_fused_leaky_relu(run *r)
 {
     static const float root2 = 1.41421356f;
     adze_value x = in(r, "x"), bias = in(r, "bias");
-    adze_value scale = adze_graph_input(r->graph, "scale", ADZE_SHAPE(1));
-    tensor *t = &r->input[r->n_inputs++];
-    *t = (tensor){ .name = "scale", .data = malloc(sizeof(float)), .shape = { 1 }, .n = 1, .rank = 1, .value = scale };
-    t->data[0] = root2;
+    adze_value scale = extra(r, "scale", &root2, 1);
     adze_value y = adze_binary(r->graph, ADZE_BINARY_ADD, x, bias);
     y = adze_activation(r->graph, y, ADZE_ACT_LEAKY_RELU, 0.2f, 0.0f);
     return adze_binary(r->graph, ADZE_BINARY_MUL, y, scale);
@@ -219,6 +259,122 @@ static adze_value build_binary(run *r)
     return ADZE_NONE;
 }
 
+static adze_value build_concat(run *r)
+{
+    static const char *const names[] = { "x0", "x1", "x2", "x3" };
+    adze_value x[4];
+    int n = 0;
+    for (; n < 4 && find(r, names[n]); n++) x[n] = in(r, names[n]);
+    return adze_concat(r->graph, x, n, dim_of(r, "x0"));
+}
+
+static adze_value build_reduce(run *r)
+{
+    static const char *const names[] = { "sum", "mean", "var", "norm", "max", "argmax" };
+    const char *fn = golden_string(r->attrs, "fn", "");
+    for (int i = 0; i < 6; i++)
+        if (strcmp(names[i], fn) == 0)
+            return adze_reduce(r->graph, in(r, "x"), i > ADZE_REDUCE_MAX ? ADZE_REDUCE_MAX : (adze_reduce_fn)i, dim_of(r, "x"),
+                               flag(r, "keepdim"), &r->index);
+    return ADZE_NONE;
+}
+
+static adze_value build_cosine(run *r)
+{
+    adze_value x = in(r, "x"), z = in(r, "z");
+    int dim = dim_of(r, "x");
+    if (flag(r, "flatten")) {
+        adze_shape s = adze_graph_shape(r->graph, x), flat = ADZE_SHAPE(s.dim[0], adze_shape_span(&s, 1, s.rank));
+        x = adze_reshape(r->graph, x, flat), z = adze_reshape(r->graph, z, flat);
+        dim = 1;
+    }
+    return adze_cosine_similarity(r->graph, x, z, dim, real(r, "eps"));
+}
+
+/* (1,H,W) as (H,W) where the rows are what the loss is taken over. */
+static adze_value squeezed(run *r, adze_value x)
+{
+    adze_shape s = adze_graph_shape(r->graph, x);
+    return flag(r, "rows") ? adze_reshape(r->graph, x, ADZE_SHAPE(s.dim[1], s.dim[2])) : x;
+}
+
+static adze_value build_loss(run *r)
+{
+    static const struct {
+        const char *name, *a, *b;
+        adze_loss_fn fn;
+    } losses[] = {
+        { "mse_loss", "", "", ADZE_LOSS_MSE },
+        { "l1_loss", "", "", ADZE_LOSS_L1 },
+        { "smooth_l1_loss", "beta", "", ADZE_LOSS_SMOOTH_L1 },
+        { "bce_with_logits", "", "", ADZE_LOSS_BCE_WITH_LOGITS },
+        { "bce", "threshold", "", ADZE_LOSS_BCE },
+        { "focal_bce", "threshold", "gamma", ADZE_LOSS_FOCAL_BCE },
+        { "hinge", "margin", "", ADZE_LOSS_HINGE },
+        { "neg_log_sigmoid", "", "", ADZE_LOSS_NEG_LOG_SIGMOID },
+    };
+    bool train = r->train;
+    for (size_t i = 0; i < sizeof losses / sizeof *losses; i++) {
+        if (strcmp(losses[i].name, r->op) != 0) continue;
+        adze_value x = in(r, "x"), z = in(r, "z");
+        r->train = false; /* a mask has no gradient */
+        if (z == ADZE_NONE) z = in(r, "g");
+        r->train = train;
+        return adze_loss(r->graph, losses[i].fn, x, z, real(r, losses[i].a), real(r, losses[i].b));
+    }
+    if (strcmp(r->op, "cross_entropy") == 0) return adze_cross_entropy(r->graph, in(r, "x"), whole_numbers(r, "target"));
+    if (strcmp(r->op, "focal_prob") != 0 && strcmp(r->op, "dice") != 0) return ADZE_NONE;
+    adze_value x = in(r, "x");
+    r->train = false;
+    adze_value mask = in(r, "g");
+    r->train = train;
+    if (strcmp(r->op, "focal_prob") == 0)
+        return adze_focal_prob(r->graph, x, mask, real(r, "threshold"), real(r, "gamma"), real(r, "smooth"));
+    return adze_dice(r->graph, squeezed(r, x), squeezed(r, mask), real(r, "threshold"), flag(r, "complement"));
+}
+
+static adze_value build_layer_norm(run *r)
+{
+    adze_value x = in(r, "x"), gamma = param(r, "weight"), beta = param(r, "bias");
+    return adze_layer_norm(r->graph, x, gamma, beta, (int)golden_int(r->attrs, "dims", 1), real(r, "eps"));
+}
+
+static adze_value build_dropout(run *r)
+{
+    bool train = r->train;
+    adze_value x = in(r, "x");
+    r->train = false;
+    adze_value u = in(r, "u");
+    r->train = train;
+    return adze_dropout_mask(r->graph, x, u, real(r, "p"));
+}
+
+/* Operations along a dimension, and what else needs (N,H,W,C). */
+static adze_value build_along_dim(run *r)
+{
+    const char *op = r->op;
+    adze_graph *g = r->graph;
+    if (strcmp(op, "concat") == 0) return build_concat(r);
+    if (strcmp(op, "softmax") == 0) return adze_softmax(g, in(r, "x"), dim_of(r, "x"));
+    if (strcmp(op, "log_softmax") == 0) return adze_log_softmax(g, in(r, "x"), dim_of(r, "x"));
+    if (strcmp(op, "l2_normalize") == 0) {
+        adze_l2_form form = strcmp(golden_string(r->attrs, "form", ""), "add") == 0 ? ADZE_L2_ADD : ADZE_L2_MAX;
+        return adze_l2_normalize(g, in(r, "x"), dim_of(r, "x"), form, real(r, "eps"));
+    }
+    if (strcmp(op, "reduce") == 0) return build_reduce(r);
+    if (strcmp(op, "cosine_similarity") == 0) return build_cosine(r);
+    if (strcmp(op, "cosine_loss") == 0) {
+        adze_value x = in(r, "x"), z = in(r, "z");
+        bool map = strcmp(golden_string(r->attrs, "form", ""), "map") == 0;
+        return map ? adze_cosine_map_loss(g, x, z) : adze_cosine_loss(g, x, z);
+    }
+    if (strcmp(op, "index_select") == 0) return adze_index_select(g, in(r, "x"), whole_numbers(r, "index"), dim_of(r, "x"));
+    if (strcmp(op, "index_put") == 0)
+        return adze_index_put(g, in(r, "x"), whole_numbers(r, "index"), dim_of(r, "x"), golden_int(r->attrs, "size", 1));
+    if (strcmp(op, "pixel_shuffle") == 0) return adze_pixel_shuffle(g, in(r, "x"), golden_int(r->attrs, "factor", 1), false);
+    return build_loss(r);
+}
+
 /* ADZE_NONE without an error in the graph: this op or attribute is not known here. */
 static adze_value build(run *r)
 {
@@ -235,11 +391,18 @@ static adze_value build(run *r)
     if (strcmp(op, "batch_norm") == 0) return build_batch_norm(r);
     if (strcmp(op, "unfold") == 0) return build_unfold(r);
     if (strcmp(op, "fused_leaky_relu") == 0) return build_fused_leaky_relu(r);
+    adze_value y = build_along_dim(r);
+    if (y != ADZE_NONE || adze_graph_check(r->graph) != ADZE_OK) return y;
     r->spatial = false;
+    if (strcmp(op, "patch_expand") == 0) return adze_pixel_shuffle(r->graph, in(r, "x"), 2, true);
+    if (strcmp(op, "layer_norm") == 0) return build_layer_norm(r);
+    if (strcmp(op, "dropout_mask") == 0) return build_dropout(r);
+    if (strcmp(op, "matmul") == 0)
+        return adze_matmul(r->graph, in(r, "a"), in(r, "b"), flag(r, "transpose_a"), flag(r, "transpose_b"));
     if (strcmp(op, "adaptive_avg_pool1d") == 0)
         return adze_adaptive_pool1d(r->graph, in(r, "x"), golden_int(r->attrs, "out", 1));
     if (strcmp(op, "linear") == 0) return adze_linear(r->graph, in(r, "x"), param(r, "weight"), param(r, "bias"));
-    adze_value y = build_binary(r);
+    y = build_binary(r);
     return y != ADZE_NONE ? y : build_act(r);
 }
 
@@ -303,6 +466,17 @@ static adze_status check_grads(run *r, const adze_params *params, adze_plan *pla
     return st;
 }
 
+static adze_status check_output(run *r, adze_plan *plan, const char *name, adze_value v)
+{
+    adze_shape s = adze_graph_shape(r->graph, v);
+    if (!json_object_get(json_object_get(r->item, "values"), name)) return ADZE_OK;
+    float *out = malloc((size_t)adze_shape_count(&s) * sizeof *out);
+    adze_status st = adze_plan_read(plan, v, out);
+    if (st == ADZE_OK) check(r, name, out, s);
+    else free(out);
+    return st;
+}
+
 /* Runs the graph, forward or in both directions, and checks what came out. */
 static adze_status compute(run *r, adze_value y)
 {
@@ -311,6 +485,7 @@ static adze_status compute(run *r, adze_value y)
     adze_status st = ADZE_OK;
     adze_plan_opts opts = ADZE_PLAN_OPTS;
     adze_graph_output(r->graph, "y", y);
+    if (r->index != ADZE_NONE) adze_graph_output(r->graph, "index", r->index);
     if (r->train) opts.loss = y;
     TRY(adze_params_create(&params, r->ctx, r->graph));
     TRY(adze_plan_create(&plan, r->ctx, r->graph, params, &opts));
@@ -323,19 +498,19 @@ static adze_status compute(run *r, adze_value y)
     }
     if (r->train) TRY(write_upstream(r, plan, y));
     TRY(adze_plan_run(plan));
-    adze_shape s = adze_graph_shape(r->graph, y);
-    float *out = malloc((size_t)adze_shape_count(&s) * sizeof *out);
-    if ((st = adze_plan_read(plan, y, out)) == ADZE_OK) check(r, "y", out, s);
-    else free(out);
-    for (int i = 0; i < r->n_inputs && st == ADZE_OK; i++) { /* running statistics that the operation moved */
+    TRY(check_output(r, plan, "y", y));
+    if (r->index != ADZE_NONE) TRY(check_output(r, plan, "index", r->index));
+    for (int i = 0; i < r->n_inputs; i++) { /* running statistics that the operation moved */
         tensor *t = &r->input[i];
         int p = adze_params_find(params, t->name);
         if (p < 0 || !json_object_get(json_object_get(r->item, "values"), t->name)) continue;
         float *moved = malloc((size_t)t->n * sizeof *moved);
-        if ((st = adze_params_read(params, p, moved)) == ADZE_OK) check(r, t->name, moved, adze_shape_of(t->rank, t->shape));
+        st = adze_params_read(params, p, moved);
+        if (st == ADZE_OK) check(r, t->name, moved, adze_shape_of(t->rank, t->shape));
         else free(moved);
+        TRY(st);
     }
-    if (st == ADZE_OK && r->train) TRY(check_grads(r, params, plan));
+    if (r->train) TRY(check_grads(r, params, plan));
 done:
     adze_plan_destroy(plan);
     adze_params_destroy(params);
@@ -357,7 +532,8 @@ static adze_status blur(run *r)
 /* One direction or both. False if the operation is unknown here. */
 static bool run_case(golden *g, const json_t *item, bool train)
 {
-    run r = { .g = g, .item = item, .attrs = json_object_get(item, "attrs"), .op = golden_string(item, "op", ""), .train = train };
+    run r = { .g = g, .item = item, .attrs = json_object_get(item, "attrs"), .op = golden_string(item, "op", ""), .train = train,
+              .index = ADZE_NONE };
     const char *name = golden_string(item, "name", "?");
     bool known = true;
     const char *key;

@@ -1,0 +1,461 @@
+/* test_ops_train.c - gradients of the ops that training needs, on odd shapes: against a central difference along a random
+ * direction, the cpu kernels against the reference, a value used twice, and twice the same bits whatever the threads. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/context.h"
+#include "core/memory.h"
+#include "core/op.h"
+#include "core/ops.h"
+#include "core/params.h"
+#include "core/philox.h"
+#include "core/plan.h"
+
+typedef adze_value (*builder)(adze_graph *g, int which);
+
+typedef struct {
+    const char *name;
+    builder build;
+    int which;
+    double K;    /* terms per output element */
+    bool smooth; /* no kinks: a difference quotient is meaningful everywhere */
+} op_case;
+
+typedef struct {
+    bool reference, twice; /* twice: y = op(x) + op(x), so that every gradient is written and then added to */
+    int threads;
+    double step; /* how far inputs and parameters are moved along the direction */
+} run_opts;
+
+/* y, then every wanted gradient; and where the inputs' gradients start. */
+typedef struct {
+    float *data;
+    int64_t n, n_y;
+    double slope; /* <gradient, direction> */
+    double value; /* <seed, y> */
+    double noise; /* root of the summed squares of the terms of `value` */
+} outcome;
+
+/* What an input holds follows from its first letter: x, z in [-1,1); p a probability; u in [0,1); k whole numbers below 5. */
+static void fill(const char *name, float *x, int64_t n, uint32_t item)
+{
+    adze_philox_fill_uniform((adze_philox){ .seed = 11, .stream = ADZE_STREAM_TEST, .item = item }, 0, x, n);
+    for (int64_t i = 0; i < n; i++) {
+        if (name[0] == 'p') x[i] = 0.2f + 0.6f * x[i];
+        else if (name[0] == 'k') x[i] = floorf(5.0f * x[i]);
+        else if (name[0] != 'u') x[i] = 2.0f * x[i] - 1.0f;
+    }
+}
+
+static bool wants_gradient(const char *name)
+{
+    return name[0] != 'k' && name[0] != 'u' && name[0] != 'm';
+}
+
+static void move(float *x, int64_t n, uint32_t item, double step, float *direction)
+{
+    fill("x", direction, n, 1000 + item);
+    for (int64_t i = 0; i < n; i++) x[i] = (float)(x[i] + step * direction[i]);
+}
+
+static double dot(const float *a, const float *b, int64_t n)
+{
+    double sum = 0.0;
+    for (int64_t i = 0; i < n; i++) sum += (double)a[i] * b[i];
+    return sum;
+}
+
+enum { MAX_FLOATS = 1 << 20 };
+static const char *const inputs[] = { "x", "z", "p", "u", "k", "m", "x2" };
+enum { N_INPUTS = sizeof inputs / sizeof *inputs };
+
+static outcome run(const op_case *test, run_opts o)
+{
+    adze_ctx *ctx;
+    adze_graph *g;
+    adze_params *params;
+    adze_plan *plan;
+    adze_ctx_opts ctx_opts = ADZE_CTX_OPTS;
+    outcome out = { .data = malloc(MAX_FLOATS * sizeof(float)) };
+    float *buffer = malloc(MAX_FLOATS * sizeof *buffer), *direction = malloc(MAX_FLOATS * sizeof *direction);
+    ctx_opts.reference_only = o.reference;
+    ctx_opts.threads = o.threads;
+    assert_int_equal(adze_ctx_create(&ctx, &ctx_opts), ADZE_OK);
+    assert_int_equal(adze_graph_create(&g), ADZE_OK);
+    adze_value y = test->build(g, test->which);
+    if (o.twice) y = adze_binary(g, ADZE_BINARY_ADD, y, test->build(g, test->which));
+    adze_graph_output(g, "y", y);
+    for (int i = 0; i < N_INPUTS; i++)
+        if (wants_gradient(inputs[i])) adze_graph_want_grad(g, adze_graph_find(g, inputs[i]));
+    if (adze_graph_check(g) != ADZE_OK) fail_msg("%s: %s", test->name, adze_error_message());
+    assert_int_equal(adze_params_create(&params, ctx, g), ADZE_OK);
+    for (int i = 0; i < adze_params_count(params); i++) {
+        adze_shape s = adze_params_shape(params, i);
+        fill("x", buffer, adze_shape_count(&s), 100 + (uint32_t)i);
+        move(buffer, adze_shape_count(&s), 100 + (uint32_t)i, o.step, direction);
+        assert_int_equal(adze_params_write(params, i, buffer), ADZE_OK);
+    }
+    adze_plan_opts opts = { .loss = y };
+    if (adze_plan_create(&plan, ctx, g, params, &opts) != ADZE_OK) fail_msg("%s: %s", test->name, adze_error_message());
+    for (uint32_t i = 0; i < N_INPUTS; i++) {
+        adze_value v = adze_graph_find(g, inputs[i]);
+        if (v == ADZE_NONE) continue;
+        adze_shape s = adze_graph_shape(g, v);
+        fill(inputs[i], buffer, adze_shape_count(&s), i);
+        if (wants_gradient(inputs[i])) move(buffer, adze_shape_count(&s), i, o.step, direction);
+        assert_int_equal(adze_plan_write(plan, v, buffer), ADZE_OK);
+    }
+    adze_shape s = adze_graph_shape(g, y);
+    out.n = out.n_y = adze_shape_count(&s);
+    fill("x", buffer, out.n_y, 77);
+    assert_int_equal(adze_plan_write_seed(plan, buffer), ADZE_OK);
+    size_t live = adze_memory_live_bytes();
+    for (int i = 0; i < 2; i++) /* a second run must not depend on the first */
+        if (adze_plan_run(plan) != ADZE_OK) fail_msg("%s: %s", test->name, adze_error_message());
+    assert_true(adze_memory_live_bytes() == live);
+    assert_int_equal(adze_plan_read(plan, y, out.data), ADZE_OK);
+    out.value = dot(out.data, buffer, out.n_y);
+    for (int64_t i = 0; i < out.n_y; i++) out.noise += pow((double)out.data[i] * buffer[i], 2.0);
+    out.noise = sqrt(out.noise);
+    for (uint32_t i = 0; i < N_INPUTS; i++) {
+        adze_value v = adze_graph_find(g, inputs[i]);
+        if (v == ADZE_NONE || !wants_gradient(inputs[i])) continue;
+        s = adze_graph_shape(g, v);
+        assert_int_equal(adze_plan_read_grad(plan, v, out.data + out.n), ADZE_OK);
+        fill("x", direction, adze_shape_count(&s), 1000 + i);
+        out.slope += dot(out.data + out.n, direction, adze_shape_count(&s));
+        out.n += adze_shape_count(&s);
+    }
+    for (int i = 0; i < adze_params_count(params); i++) {
+        s = adze_params_shape(params, i);
+        assert_int_equal(adze_params_read_grad(params, i, out.data + out.n), ADZE_OK);
+        fill("x", direction, adze_shape_count(&s), 1100 + (uint32_t)i);
+        out.slope += dot(out.data + out.n, direction, adze_shape_count(&s));
+        out.n += adze_shape_count(&s);
+    }
+    assert_true(out.n < MAX_FLOATS);
+    adze_plan_destroy(plan);
+    adze_params_destroy(params);
+    adze_graph_destroy(g);
+    adze_ctx_destroy(ctx);
+    free(buffer), free(direction);
+    return out;
+}
+
+/* ---- the cases ---- */
+
+static adze_value known_or_new(adze_graph *g, const char *name, adze_shape shape)
+{
+    adze_value v = adze_graph_find(g, name);
+    return v != ADZE_NONE ? v : adze_graph_input(g, name, shape);
+}
+#define IN(name, ...) known_or_new(g, name, ADZE_SHAPE(__VA_ARGS__))
+
+static adze_value build_concat(adze_graph *g, int dim)
+{
+    adze_value x[3] = { IN("x", 2, 3, 5, 7), ADZE_NONE, ADZE_NONE };
+    x[1] = dim == 1 ? IN("z", 2, 1, 5, 7) : IN("z", 2, 3, 5, 31);
+    x[2] = x[0]; /* one operand twice */
+    return adze_concat(g, x, 3, dim);
+}
+
+static adze_value build_softmax(adze_graph *g, int which)
+{
+    adze_value x = which & 2 ? IN("x", 3, 33, 5) : IN("x", 3, 5, 31);
+    int dim = which & 2 ? 1 : -1;
+    return which & 1 ? adze_log_softmax(g, x, dim) : adze_softmax(g, x, dim);
+}
+
+static adze_value build_l2_normalize(adze_graph *g, int which)
+{
+    adze_value x = which & 2 ? IN("x", 2, 13, 5, 3) : IN("x", 7, 33);
+    return adze_l2_normalize(g, x, which & 2 ? 1 : -1, which & 1 ? ADZE_L2_ADD : ADZE_L2_MAX, which & 4 ? 50.0f : 1e-3f);
+}
+
+static adze_value build_reduce(adze_graph *g, int which)
+{
+    return adze_reduce(g, IN("x", 5, 31, 3), (adze_reduce_fn)(which / 3), which % 3, which % 2 == 0, NULL);
+}
+
+static adze_value build_cosine(adze_graph *g, int which)
+{
+    adze_value x = which < 3 ? IN("x", 2, 7, 5, 33) : IN("x", 3, 31, 33, 17), z = which < 3 ? IN("z", 2, 7, 5, 33) : IN("z", 3, 31, 33, 17);
+    switch (which) {
+    case 0: return adze_cosine_map(g, x, z);
+    case 1: return adze_cosine_similarity(g, x, z, 1, 1e-8f);
+    case 2: return adze_cosine_similarity(g, x, z, -1, 1e-8f);
+    case 3: return adze_cosine_loss(g, x, z);
+    default: return adze_cosine_map_loss(g, x, z);
+    }
+}
+
+static adze_value build_matmul(adze_graph *g, int which)
+{
+    bool ta = which & 1, tb = which & 2, shared = which & 4;
+    adze_value a = ta ? IN("x", 3, 17, 13) : IN("x", 3, 13, 17), b;
+    if (shared) b = tb ? IN("z", 31, 17) : IN("z", 17, 31);
+    else b = tb ? IN("z", 3, 31, 17) : IN("z", 3, 17, 31);
+    return adze_matmul(g, a, b, ta, tb);
+}
+
+static adze_value build_linear(adze_graph *g, int which)
+{
+    adze_value x = which == 2 ? IN("x", 1, 1) : IN("x", 2, 13, 33);
+    int64_t K = which == 2 ? 1 : 33;
+    adze_value b = which == 1 ? ADZE_NONE : adze_graph_param(g, "b", ADZE_SHAPE(31), true);
+    return adze_linear(g, x, adze_graph_param(g, "w", ADZE_SHAPE(31, K), true), b);
+}
+
+static adze_value build_rearranged(adze_graph *g, int which)
+{
+    switch (which) {
+    case 0: return adze_index_select(g, IN("x", 3, 5, 7), IN("k", 11), 1);
+    case 1: return adze_index_put(g, IN("x", 3, 11, 7), IN("k", 11), 1, 5);
+    case 2: return adze_pixel_shuffle(g, IN("x", 1, 3, 5, 28), 2, false);
+    case 3: return adze_pixel_shuffle(g, IN("x", 1, 3, 5, 27), 3, true);
+    case 4: return adze_dropout_mask(g, IN("x", 5, 3, 7), IN("u", 5, 3, 7), 0.3f);
+    default: return adze_dropout_mask(g, IN("x", 5, 3, 7), IN("u", 5, 1, 1), 0.5f);
+    }
+}
+
+static adze_value build_layer_norm(adze_graph *g, int which)
+{
+    adze_value gamma = which == 1 ? ADZE_NONE : adze_graph_param(g, "gamma", ADZE_SHAPE(31), true);
+    adze_value beta = which == 1 ? ADZE_NONE : adze_graph_param(g, "beta", ADZE_SHAPE(31), true);
+    return adze_layer_norm(g, IN("x", 3, 5, 31), gamma, beta, which == 1 ? 2 : 1, 1e-5f);
+}
+
+static adze_value build_loss(adze_graph *g, int fn)
+{
+    bool mask = fn == ADZE_LOSS_BCE || fn == ADZE_LOSS_FOCAL_BCE;
+    adze_value x = mask ? IN("p", 3, 31, 7) : IN("x", 3, 31, 7);
+    adze_value z = mask ? IN("m", 3, 31, 7) : fn == ADZE_LOSS_NEG_LOG_SIGMOID ? ADZE_NONE : IN("z", 3, 31, 7);
+    return adze_loss(g, (adze_loss_fn)fn, x, z, fn == ADZE_LOSS_SMOOTH_L1 ? 4.0f : 0.3f, 4.0f);
+}
+
+static adze_value build_other_loss(adze_graph *g, int which)
+{
+    switch (which) {
+    case 0: return adze_cross_entropy(g, IN("x", 13, 5), IN("k", 13));
+    case 1: return adze_focal_prob(g, IN("p", 3, 7, 2), IN("m", 3, 7), 0.2f, 2.0f, 1e-5f);
+    case 2: return adze_dice(g, IN("p", 3, 31), IN("m", 3, 31), 0.2f, false);
+    default: return adze_dice(g, IN("p", 3, 31), IN("m", 3, 31), 0.2f, true);
+    }
+}
+
+static adze_value build_activation(adze_graph *g, int act)
+{
+    return adze_activation(g, IN("p", 3, 31, 33), (adze_act)act, act == ADZE_ACT_SOFT_CLAMP ? 1.9f : 0.2f, 0.7f);
+}
+
+static adze_value build_binary(adze_graph *g, int which)
+{
+    adze_value x = IN("p", 5, 7, 31), z;
+    switch (which / 4) {
+    case 0: z = IN("x2", 5, 7, 31); break;
+    case 1: z = adze_graph_param(g, "w", ADZE_SHAPE(31), true); break;
+    default: z = IN("x2", 5, 1, 1); break;
+    }
+    if (which % 4 == ADZE_BINARY_DIV) return adze_binary(g, ADZE_BINARY_DIV, z, x);
+    return adze_binary(g, (adze_binary_fn)(which % 4), x, z);
+}
+
+/* The gradient of the product lies in the memory of its own: nobody else wants it. */
+static adze_value build_product_of_values(adze_graph *g, int which)
+{
+    adze_value x = adze_activation(g, IN("x", 5, 31), ADZE_ACT_TANH, 0.0f, 0.0f);
+    adze_value z = adze_activation(g, IN("z", 5, 31), ADZE_ACT_SIGMOID, 0.0f, 0.0f);
+    return adze_activation(g, adze_binary(g, (adze_binary_fn)which, x, z), ADZE_ACT_TANH, 0.0f, 0.0f);
+}
+
+static adze_value build_map(adze_graph *g, int which)
+{
+    adze_value x = IN("x", 2, 13, 11, 33);
+    adze_pool2d_opts pool = { .kernel = { 3, 3 }, .stride = { 2, 2 }, .pad = { 1, 1, 1, 1 }, .max = true };
+    adze_interpolate_opts resize = { .mode = ADZE_INTERPOLATE_BILINEAR, .out = { which & 2 ? 5 : 31, which & 2 ? 3 : 29 },
+                                     .align_corners = which & 1 };
+    return which == 4 ? adze_pool2d(g, x, &pool) : adze_interpolate(g, x, &resize);
+}
+
+static const op_case cases[] = {
+    { "concat 1", build_concat, 1, 1, true },          { "concat last", build_concat, -1, 1, true },
+    { "softmax last", build_softmax, 0, 31, true },    { "log_softmax last", build_softmax, 1, 31, true },
+    { "softmax", build_softmax, 2, 33, true },         { "log_softmax", build_softmax, 3, 33, true },
+    { "l2 max", build_l2_normalize, 0, 33, true },     { "l2 add", build_l2_normalize, 1, 33, true },
+    { "l2 max 1", build_l2_normalize, 2, 13, true },   { "l2 clamp", build_l2_normalize, 4, 33, true },
+    { "sum", build_reduce, 0, 5, true },               { "mean", build_reduce, 4, 31, true },
+    { "var", build_reduce, 8, 3, true },               { "norm", build_reduce, 10, 31, true },
+    { "max", build_reduce, 13, 31, false },            { "cosine map", build_cosine, 0, 33, true },
+    { "cosine 1", build_cosine, 1, 7, true },          { "cosine", build_cosine, 2, 33, true },
+    { "cosine loss", build_cosine, 3, 17391, true },   { "cosine map loss", build_cosine, 4, 17, true },
+    { "matmul nn", build_matmul, 0, 31, true },        { "matmul tn", build_matmul, 1, 31, true },
+    { "matmul nt", build_matmul, 2, 31, true },        { "matmul tt", build_matmul, 3, 31, true },
+    { "matmul shared", build_matmul, 4, 93, true },    { "matmul tn shared", build_matmul, 5, 93, true },
+    { "matmul nt shared", build_matmul, 6, 93, true }, { "matmul tt shared", build_matmul, 7, 93, true },
+    { "linear", build_linear, 0, 33, true },           { "linear, no bias", build_linear, 1, 33, true },
+    { "linear 1", build_linear, 2, 31, true },         { "index_select", build_rearranged, 0, 11, true },
+    { "index_put", build_rearranged, 1, 11, true },    { "pixel_shuffle", build_rearranged, 2, 1, true },
+    { "patch expansion", build_rearranged, 3, 1, true }, { "dropout", build_rearranged, 4, 1, true },
+    { "drop path", build_rearranged, 5, 1, true },     { "layer_norm", build_layer_norm, 0, 31, true },
+    { "layer_norm 2", build_layer_norm, 1, 155, true }, { "mse", build_loss, ADZE_LOSS_MSE, 651, true },
+    { "l1", build_loss, ADZE_LOSS_L1, 651, false },    { "smooth_l1", build_loss, ADZE_LOSS_SMOOTH_L1, 651, true },
+    { "bce_with_logits", build_loss, ADZE_LOSS_BCE_WITH_LOGITS, 651, true }, { "bce", build_loss, ADZE_LOSS_BCE, 651, true },
+    { "focal_bce", build_loss, ADZE_LOSS_FOCAL_BCE, 651, true }, { "hinge", build_loss, ADZE_LOSS_HINGE, 651, false },
+    { "neg_log_sigmoid", build_loss, ADZE_LOSS_NEG_LOG_SIGMOID, 651, true }, { "cross_entropy", build_other_loss, 0, 13, true },
+    { "focal_prob", build_other_loss, 1, 21, true },   { "dice", build_other_loss, 2, 31, true },
+    { "dice complement", build_other_loss, 3, 31, true }, { "relu", build_activation, ADZE_ACT_RELU, 1, true },
+    { "relu6", build_activation, ADZE_ACT_RELU6, 1, true }, { "leaky_relu", build_activation, ADZE_ACT_LEAKY_RELU, 1, true },
+    { "silu", build_activation, ADZE_ACT_SILU, 1, true }, { "sigmoid", build_activation, ADZE_ACT_SIGMOID, 1, true },
+    { "tanh", build_activation, ADZE_ACT_TANH, 1, true }, { "log_sigmoid", build_activation, ADZE_ACT_LOG_SIGMOID, 1, true },
+    { "exp", build_activation, ADZE_ACT_EXP, 1, true }, { "soft_clamp", build_activation, ADZE_ACT_SOFT_CLAMP, 1, true },
+    { "add", build_binary, 0, 1, true },               { "sub", build_binary, 1, 1, true },
+    { "mul", build_binary, 2, 1, true },               { "div", build_binary, 3, 1, true },
+    { "add per channel", build_binary, 4, 35, true },  { "sub per channel", build_binary, 5, 35, true },
+    { "mul per channel", build_binary, 6, 35, true },  { "div per channel", build_binary, 7, 35, true },
+    { "add per sample", build_binary, 8, 217, true },  { "mul per sample", build_binary, 10, 217, true },
+    { "difference of values", build_product_of_values, ADZE_BINARY_SUB, 2, true },
+    { "product of values", build_product_of_values, ADZE_BINARY_MUL, 2, true },
+    { "bilinear up", build_map, 0, 36, true },         { "bilinear up, corners", build_map, 1, 36, true },
+    { "bilinear down", build_map, 2, 4, true },        { "bilinear down, corners", build_map, 3, 4, true },
+    { "max_pool2d", build_map, 4, 4, false },
+};
+enum { N_CASES = sizeof cases / sizeof *cases };
+
+/* D(h) = slope + c h^2 + ...: the difference between D(h) and D(h/2) is three quarters of the larger one's error, so it bounds
+ * that of D(h/2) (a third). Rounding: y is rounded once, 2^-24 of it and random, four standard deviations over the step. */
+static void gradients_are_slopes(void **state)
+{
+    (void)state;
+    const double h = 0x1p-6;
+    for (int i = 0; i < N_CASES; i++) {
+        if (!cases[i].smooth) continue;
+        outcome at = run(&cases[i], (run_opts){ .reference = true, .threads = 1 });
+        double quotient[2];
+        for (int k = 0; k < 2; k++) {
+            double step = k == 0 ? h : h / 2.0;
+            outcome up = run(&cases[i], (run_opts){ .reference = true, .threads = 1, .step = step });
+            outcome down = run(&cases[i], (run_opts){ .reference = true, .threads = 1, .step = -step });
+            quotient[k] = (up.value - down.value) / (2.0 * step);
+            free(up.data), free(down.data);
+        }
+        double bound = fabs(quotient[0] - quotient[1]) + 4.0 * 0x1p-24 * (at.noise + fabs(at.value)) / h + 0x1p-20 * fabs(at.slope);
+        if (!(fabs(at.slope - quotient[1]) <= bound))
+            fail_msg("%s: slope %.9g, difference quotient %.9g, bound %g", cases[i].name, at.slope, quotient[1], bound);
+        free(at.data);
+    }
+}
+
+static double largest(const outcome *o, int64_t from, int64_t to)
+{
+    double max = 0.0;
+    for (int64_t i = from; i < to; i++) max = fmax(max, fabs((double)o->data[i]));
+    return max;
+}
+
+/* Sums of K terms in float32 against sums in double: 4 sqrt(K) * 2^-24 of the largest element; elementwise kernels of a few
+ * roundings each: 16 of them. */
+static void kernels_agree_with_the_reference(void **state)
+{
+    (void)state;
+    for (int i = 0; i < N_CASES; i++) {
+        outcome want = run(&cases[i], (run_opts){ .reference = true, .threads = 1 });
+        outcome got = run(&cases[i], (run_opts){ .threads = 2 });
+        assert_int_equal(want.n, got.n);
+        double scale[2] = { largest(&want, 0, want.n_y), largest(&want, want.n_y, want.n) };
+        for (int64_t k = 0; k < want.n; k++) {
+            double bound = (16.0 + 4.0 * sqrt(cases[i].K)) * 0x1p-24 * scale[k >= want.n_y];
+            if (!(fabs((double)want.data[k] - got.data[k]) <= bound))
+                fail_msg("%s, element %lld of %lld (y has %lld): %.9g, want %.9g, bound %g", cases[i].name, (long long)k, (long long)want.n,
+                         (long long)want.n_y, (double)got.data[k], (double)want.data[k], bound);
+        }
+        free(want.data), free(got.data);
+    }
+}
+
+/* Twice the gradient, from one overwriting and one adding writer (up to the rounding of the sum). */
+static void second_writers_add(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2 * N_CASES; i++) {
+        const op_case *test = &cases[i / 2];
+        bool reference = i % 2 == 0;
+        outcome once = run(test, (run_opts){ .reference = reference, .threads = 2 });
+        outcome both = run(test, (run_opts){ .reference = reference, .threads = 2, .twice = true });
+        double scale = largest(&once, once.n_y, once.n);
+        assert_int_equal(once.n, both.n);
+        for (int64_t k = once.n_y; k < once.n; k++)
+            if (!(fabs(2.0 * once.data[k] - both.data[k]) <= (16.0 + 4.0 * sqrt(test->K)) * 0x1p-23 * scale))
+                fail_msg("%s, element %lld: %.9g, want twice %.9g", test->name, (long long)k, (double)both.data[k], (double)once.data[k]);
+        free(once.data), free(both.data);
+    }
+}
+
+static void repeats_bit_for_bit(void **state)
+{
+    (void)state;
+    for (int i = 0; i < N_CASES; i++) {
+        outcome a = run(&cases[i], (run_opts){ .threads = 2 }), b = run(&cases[i], (run_opts){ .threads = 2 });
+        assert_int_equal(a.n, b.n);
+        assert_memory_equal(a.data, b.data, (size_t)a.n * sizeof(float));
+        free(a.data), free(b.data);
+    }
+}
+
+/* The cosine kernel adds blocks of fixed size in a fixed order. */
+static void cosines_do_not_depend_on_threads(void **state)
+{
+    (void)state;
+    for (int i = 0; i < N_CASES; i++) {
+        if (cases[i].build != build_cosine) continue;
+        outcome a = run(&cases[i], (run_opts){ .threads = 1 }), b = run(&cases[i], (run_opts){ .threads = 3 });
+        assert_memory_equal(a.data, b.data, (size_t)a.n * sizeof(float));
+        free(a.data), free(b.data);
+    }
+}
+
+/* Values that only the run can check are refused by it. */
+static void bad_indices_are_named(void **state)
+{
+    (void)state;
+    static const float bad[] = { -1.0f, 5.0f, 1.5f, NAN };
+    for (int i = 0; i < 8; i++) {
+        adze_ctx *ctx;
+        adze_graph *g;
+        adze_params *params;
+        adze_plan *plan;
+        assert_int_equal(adze_ctx_create(&ctx, &ADZE_CTX_OPTS), ADZE_OK);
+        assert_int_equal(adze_graph_create(&g), ADZE_OK);
+        adze_value x = adze_graph_input(g, "x", ADZE_SHAPE(1, 5)), k = adze_graph_input(g, "k", ADZE_SHAPE(1));
+        adze_graph_output(g, "y", i < 4 ? adze_cross_entropy(g, x, k) : adze_index_select(g, x, k, 1));
+        assert_int_equal(adze_params_create(&params, ctx, g), ADZE_OK);
+        assert_int_equal(adze_plan_create(&plan, ctx, g, params, &ADZE_PLAN_OPTS), ADZE_OK);
+        assert_int_equal(adze_plan_write(plan, x, (float[5]){ 0.0f }), ADZE_OK);
+        assert_int_equal(adze_plan_write(plan, k, &bad[i % 4]), ADZE_OK);
+        assert_int_equal(adze_plan_run(plan), ADZE_EINVAL);
+        assert_non_null(strstr(adze_error_message(), i < 4 ? "cross_entropy" : "index_select"));
+        adze_plan_destroy(plan);
+        adze_params_destroy(params);
+        adze_graph_destroy(g);
+        adze_ctx_destroy(ctx);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gradients_are_slopes),
+        cmocka_unit_test(kernels_agree_with_the_reference),
+        cmocka_unit_test(second_writers_add),
+        cmocka_unit_test(repeats_bit_for_bit),
+        cmocka_unit_test(cosines_do_not_depend_on_threads),
+        cmocka_unit_test(bad_indices_are_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
