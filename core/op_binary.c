@@ -89,7 +89,7 @@ static double slope(int fn, int which, double x, double z)
     return 0.0;
 }
 
-/* Where a dimension was repeated its gradient is the sum over the repetitions. */
+/* Where a dimension was repeated its gradient is the sum over the repetitions. z first: dx may lie in the memory of dy. */
 static adze_status binary_bwd(const adze_call *c)
 {
     adze_status st = ADZE_OK;
@@ -98,7 +98,7 @@ static adze_status binary_bwd(const adze_call *c)
     int64_t stride[2][ADZE_MAX_RANK], n = adze_shape_count(y);
     double *sum = NULL;
     for (int k = 0; k < 2; k++) strides_in(&c->in[k].shape, y, stride[k]);
-    for (int k = 0; k < 2; k++) {
+    for (int k = 1; k >= 0; k--) {
         if (!c->in[k].wanted) continue;
         int64_t m = adze_shape_count(&c->in[k].shape);
         adze_free(sum);
