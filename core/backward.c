@@ -15,7 +15,7 @@ adze_status adze_plan_mark_differentiable(adze_plan *plan)
     if (plan->loss == ADZE_NONE) return ADZE_OK;
     REQUIRE(to_loss = adze_calloc((size_t)plan->n_values, sizeof *to_loss), ADZE_ENOMEM, "plan: gradients");
     for (int32_t v = 0; v < plan->n_values; v++)
-        plan->differs[v] = plan->value[v].kind == ADZE_VALUE_PARAM || plan->value[v].want_grad;
+        plan->differs[v] = plan->value[v].kind == ADZE_VALUE_PARAM || (plan->value[v].kind == ADZE_VALUE_INPUT && plan->value[v].want_grad);
     for (int32_t s = 0; s < plan->n_steps; s++) {
         const graph_node *node = &plan->step[s].node;
         bool any = false;

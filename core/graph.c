@@ -118,11 +118,12 @@ void adze_graph_output(adze_graph *g, const char *name, adze_value v)
     g->value[v].output = true;
 }
 
-void adze_graph_want_grad(adze_graph *g, adze_value input)
+void adze_graph_want_grad(adze_graph *g, adze_value v)
 {
-    if (g->error != ADZE_OK || input == ADZE_NONE) return;
-    if (g->value[input].kind != ADZE_VALUE_INPUT) adze_graph_fail(g, ADZE_EINVAL, "graph: a gradient is wanted of no input");
-    else g->value[input].want_grad = true;
+    if (g->error != ADZE_OK || v == ADZE_NONE) return;
+    bool param = g->value[v].kind == ADZE_VALUE_PARAM || g->value[v].kind == ADZE_VALUE_FROZEN;
+    if (param) adze_graph_fail(g, ADZE_EINVAL, "graph: the gradient of '%s' lies in the parameter block", g->value[v].name);
+    else g->value[v].want_grad = true;
 }
 
 adze_value adze_graph_find(const adze_graph *g, const char *name)

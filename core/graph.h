@@ -38,8 +38,9 @@ adze_value adze_graph_input(adze_graph *g, const char *name, adze_shape shape);
 adze_value adze_graph_param(adze_graph *g, const char *name, adze_shape shape, bool trainable);
 /* Keeps `v` readable after a run, under `name`. */
 void adze_graph_output(adze_graph *g, const char *name, adze_value v);
-/* Also computes the gradient of an input in plans with a loss: for tests and for inputs that are optimised. */
-void adze_graph_want_grad(adze_graph *g, adze_value input);
+/* In plans with a loss, keeps the gradient of an input or of a computed value readable: for tests, and for inputs that are
+ * optimised. */
+void adze_graph_want_grad(adze_graph *g, adze_value v);
 /* The value kept under `name`, or ADZE_NONE. */
 adze_value adze_graph_find(const adze_graph *g, const char *name);
 

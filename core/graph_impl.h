@@ -10,7 +10,7 @@ typedef struct {
     char *name;      /* owned; NULL for unnamed values */
     int32_t node;    /* producer, -1 for inputs and parameters */
     bool output;     /* kept after a run */
-    bool want_grad;  /* inputs: asked for by adze_graph_want_grad() */
+    bool want_grad;  /* asked for by adze_graph_want_grad() */
     adze_value root; /* the value whose memory this one shares (itself, unless made by reshape) */
 } graph_value;
 

@@ -3,6 +3,7 @@
 #include "core/plan.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -339,12 +340,12 @@ adze_status adze_plan_write_seed(adze_plan *plan, const float *from_host)
                                      (size_t)adze_shape_count(&plan->value[plan->loss].shape) * sizeof(float));
 }
 
-adze_status adze_plan_read_grad(adze_plan *plan, adze_value input, float *to_host)
+adze_status adze_plan_read_grad(adze_plan *plan, adze_value v, float *to_host)
 {
-    if (input < 0 || input >= plan->n_values || !plan->value[input].want_grad || plan->grad_of[input] < 0)
-        return adze_fail(ADZE_EINVAL, "plan: the gradient of value %d is not computed", (int)input);
-    return plan->ctx->backend->read(plan->ctx, to_host, memory_of(plan, plan->grad_of, input),
-                                    (size_t)adze_shape_count(&plan->value[input].shape) * sizeof(float));
+    if (v < 0 || v >= plan->n_values || !plan->value[v].want_grad || plan->grad_of[plan->value[v].root] < 0)
+        return adze_fail(ADZE_EINVAL, "plan: the gradient of value %d is not kept", (int)v);
+    return plan->ctx->backend->read(plan->ctx, to_host, memory_of(plan, plan->grad_of, v),
+                                    (size_t)adze_shape_count(&plan->value[v].shape) * sizeof(float));
 }
 
 float *adze_plan_host_data(adze_plan *plan, adze_value v)
@@ -373,6 +374,31 @@ adze_status adze_plan_run(adze_plan *plan)
     plan->n_profiled += plan->profile;
 done:
     return st;
+}
+
+const char *adze_plan_first_nonfinite(adze_plan *plan)
+{
+    static _Thread_local char text[192];
+    float *copy = NULL;
+    snprintf(text, sizeof text, "no op");
+    for (int32_t s = 0; s < plan->n_steps && !plan->step[s].backward; s++) {
+        const adze_call *c = &plan->step[s].call;
+        int64_t n = adze_shape_count(&c->out[0].shape);
+        adze_free(copy);
+        copy = adze_malloc((size_t)n * sizeof *copy);
+        if (!copy || c->kernel->run(c) != ADZE_OK ||
+            plan->ctx->backend->read(plan->ctx, copy, c->out[0].data, (size_t)n * sizeof *copy) != ADZE_OK)
+            break;
+        int64_t i = 0;
+        while (i < n && isfinite(copy[i])) i++;
+        if (i == n) continue;
+        char shape[ADZE_SHAPE_TEXT];
+        const char *label = c->op->label ? c->op->label(c) : c->op->name;
+        snprintf(text, sizeof text, "%s, step %" PRId32 " of the plan, output %s", label, s, adze_shape_text(&c->out[0].shape, shape));
+        break;
+    }
+    adze_free(copy);
+    return text;
 }
 
 size_t adze_plan_arena_bytes(const adze_plan *plan) { return plan->arena_bytes; }

@@ -33,11 +33,15 @@ adze_status adze_plan_read(adze_plan *plan, adze_value output, float *to_host);
 /* Gradients, for plans with a loss. The seed is what flows into the loss value itself: 1 everywhere unless written. Parameters'
  * gradients lie in the parameter block (adze_params_read_grad). */
 adze_status adze_plan_write_seed(adze_plan *plan, const float *from_host);
-adze_status adze_plan_read_grad(adze_plan *plan, adze_value input, float *to_host);
+adze_status adze_plan_read_grad(adze_plan *plan, adze_value v, float *to_host);
 /* The memory of an input or output itself on backends with host memory, else NULL; valid until the plan is destroyed. */
 float *adze_plan_host_data(adze_plan *plan, adze_value v);
 
 adze_status adze_plan_run(adze_plan *plan);
+
+/* After a run that gave NaN or infinity: computes forward again, step by step, and names the first op whose output is not
+ * finite, with its shape; "no op" if all are. Valid until the next call on this thread. Moves running statistics again. */
+const char *adze_plan_first_nonfinite(adze_plan *plan);
 
 /* A table of steps: op, kernel, shape, bytes, FLOPs, place in the arena; then the totals. */
 void adze_plan_print(const adze_plan *plan, adze_text *text);

@@ -4,9 +4,11 @@
 #include <string.h>
 
 #include "models/patchcore.h"
+#include "models/rd.h"
 
 static const adze_method *const methods[] = {
     &adze_patchcore,
+    &adze_rd,
 };
 
 const adze_method *adze_method_at(int i)

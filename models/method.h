@@ -9,7 +9,10 @@
 #include <stdint.h>
 
 #include "core/context.h"
+#include "core/graph.h"
+#include "core/optim_step.h"
 #include "core/options.h"
+#include "core/params.h"
 #include "core/tensor.h"
 #include "core/text.h"
 
@@ -56,6 +59,25 @@ typedef struct {
 } adze_memory_item;
 enum { ADZE_MEMORY_ITEMS = 12 };
 
+/* How a method is trained by gradients: the benchmark's constants. */
+typedef struct {
+    int64_t epochs, batch;
+    adze_optim_kind optimizer;
+    double lr, beta1, beta2, eps, momentum, weight_decay, clip; /* clip: largest global gradient norm; 0: none */
+} adze_recipe;
+
+enum { ADZE_LOSS_TERMS = 6 };
+/* What the trainer needs of a model under training. The graph's input "image" is (batch,H,W,3), normalised; everything that
+ * depends on the image alone and on no trainable parameter may be computed once per image and kept. */
+typedef struct {
+    adze_graph *graph;   /* borrowed, as all here */
+    adze_params *params; /* initialised */
+    adze_value image, loss;
+    const char *term_name[ADZE_LOSS_TERMS]; /* parts of the loss that are logged; kept outputs of the graph, (1) */
+    adze_value term[ADZE_LOSS_TERMS];
+    int n_terms;
+} adze_training;
+
 typedef struct adze_method {
     const char *name, *summary, *source; /* source: paper and code that define it */
     const adze_option *options;
@@ -64,10 +86,14 @@ typedef struct adze_method {
     int64_t batch;                       /* default batch of images */
     int64_t pooling;                     /* image score: 0 = maximum of the map, else of its pooling x pooling mean */
 
+    const adze_recipe *recipe;           /* NULL: a method without gradients, which has the fit_ functions */
+
     adze_status (*create)(adze_model **out, const adze_model_setup *setup);
     void (*destroy)(adze_model *m);
     /* What fitting on n_images will allocate. */
     void (*memory)(const adze_model *m, int64_t n_images, adze_memory_item items[ADZE_MEMORY_ITEMS]);
+    /* Methods with a recipe, models with setup->fit. */
+    void (*training)(adze_model *m, adze_training *out);
     /* Methods without gradients: begin, add every image once, end. x (batch,H,W,3) normalised, the first n count. */
     adze_status (*fit_begin)(adze_model *m, int64_t n_images);
     adze_status (*fit_add)(adze_model *m, const float *x, int64_t n);

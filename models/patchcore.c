@@ -27,6 +27,7 @@
 #include "core/philox.h"
 #include "core/plan.h"
 #include "models/backbone.h"
+#include "models/model_params.h"
 
 typedef enum { SAMPLER_APPROXIMATE, SAMPLER_EXACT, SAMPLER_FIRST, SAMPLER_NONE } sampler;
 typedef enum { DRAW_PHILOX, DRAW_NAMED } draw;
@@ -61,11 +62,9 @@ static const adze_option options[] = {
       .help = "support of the paper's equation 7 for the model's own image score (anomalib: 9); 0: off, as the benchmark" },
     { .name = "sigma", .type = ADZE_OPTION_REAL, .fallback = "4", .min = 0, .max = 100, .metavar = "PIXELS",
       .group = "Scores", .help = "of the Gaussian blur of the map" },
-    { .name = "search", .type = ADZE_OPTION_CHOICE, .fallback = "bf16", .choices = "f32|bf16", .group = "Scores",
+    { .name = "search", .type = ADZE_OPTION_CHOICE, .fallback = "fastest", .choices = "fastest|f32|bf16|int8", .group = "Scores",
       .help = "precision of the first pass of the nearest-neighbour search; the result is exact either way" },
 };
-
-enum { PREFIX_CHARS = 9 }; /* "backbone." */
 
 struct adze_model {
     adze_model_setup setup;
@@ -110,7 +109,7 @@ static void read_options(adze_model *m, const adze_options *o)
     m->neighbours = adze_options_int(o, "neighbours");
     m->reweight = adze_options_int(o, "score_reweight");
     m->sigma = adze_options_real(o, "sigma");
-    m->search = adze_options_choice(o, "search") == 1 ? ADZE_KNN_BF16 : ADZE_KNN_F32;
+    m->search = (adze_knn_precision)adze_options_choice(o, "search");
     if (m->sampler == SAMPLER_NONE) m->projection_dim = 0;
 }
 
@@ -222,20 +221,9 @@ static void draw_starts(const adze_model *m, int64_t N, int64_t n, int64_t *star
 static adze_status load_weights(adze_model *m)
 {
     adze_status st = ADZE_OK;
-    for (int i = 0; i < adze_params_count(m->params); i++) {
-        const char *name = adze_params_name(m->params, i);
-        if (strcmp(name, "projection.weight") == 0) {
-            TRY(draw_projection(m, i));
-            continue;
-        }
-        adze_shape want = adze_params_shape(m->params, i), have;
-        const float *data;
-        char ws[ADZE_SHAPE_TEXT], hs[ADZE_SHAPE_TEXT];
-        TRY(m->setup.weights.find(m->setup.weights.user, name + PREFIX_CHARS, &have, &data));
-        REQUIRE(adze_shape_equal(&want, &have), ADZE_EINPUT, "%s: weight '%s' has shape %s, want %s", m->setup.backbone,
-                name + PREFIX_CHARS, adze_shape_text(&have, hs), adze_shape_text(&want, ws));
-        TRY(adze_params_write(m->params, i, data));
-    }
+    int projection = adze_params_find(m->params, "projection.weight");
+    TRY(model_params_load(m->params, "backbone.", "backbone.", &m->setup.weights));
+    if (projection >= 0) TRY(draw_projection(m, projection));
 done:
     return st;
 }
@@ -420,21 +408,11 @@ done:
 static adze_status patchcore_save(const adze_model *m, const adze_tensor_sink *sink)
 {
     adze_status st = ADZE_OK;
-    float *copy = NULL;
-    for (int i = 0; i < adze_params_count(m->params); i++) {
-        const char *name = adze_params_name(m->params, i);
-        if (strcmp(name, "projection.weight") == 0) continue;
-        adze_shape s = adze_params_shape(m->params, i);
-        adze_free(copy);
-        REQUIRE(copy = adze_malloc((size_t)adze_shape_count(&s) * sizeof *copy), ADZE_ENOMEM, "patchcore: a copy of %s", name);
-        TRY(adze_params_read(m->params, i, copy));
-        TRY(sink->put(sink->user, name, ADZE_TENSOR_F32, s, copy));
-    }
+    TRY(model_params_save(m->params, "backbone.", sink));
     int64_t K = adze_bank_count(m->bank);
     TRY(sink->put(sink->user, "memory_bank/features", ADZE_TENSOR_F32, ADZE_SHAPE(K, m->D), adze_bank_rows(m->bank)));
     TRY(sink->put(sink->user, "memory_bank/coreset_index", ADZE_TENSOR_I64, ADZE_SHAPE(K), m->picks));
 done:
-    adze_free(copy);
     return st;
 }
 

@@ -1,1 +1,2 @@
 # tests of models/
+adze_test(models/test_backbone.c)
