@@ -89,7 +89,8 @@ static double slope(int fn, int which, double x, double z)
     return 0.0;
 }
 
-/* Where a dimension was repeated its gradient is the sum over the repetitions. z first: dx may lie in the memory of dy. */
+/* Where a dimension was repeated its gradient is the sum over the repetitions. In place, dx takes the memory of dy: then z is
+ * first; else x is, because x and z may be one value, to which the second writer adds. */
 static adze_status binary_bwd(const adze_call *c)
 {
     adze_status st = ADZE_OK;
@@ -98,7 +99,8 @@ static adze_status binary_bwd(const adze_call *c)
     int64_t stride[2][ADZE_MAX_RANK], n = adze_shape_count(y);
     double *sum = NULL;
     for (int k = 0; k < 2; k++) strides_in(&c->in[k].shape, y, stride[k]);
-    for (int k = 1; k >= 0; k--) {
+    for (int turn = 0; turn < 2; turn++) {
+        int k = c->in_place ? 1 - turn : turn;
         if (!c->in[k].wanted) continue;
         int64_t m = adze_shape_count(&c->in[k].shape);
         adze_free(sum);

@@ -260,6 +260,7 @@ static adze_value build_binary(adze_graph *g, int which)
     adze_value x = IN("p", 5, 7, 31), z;
     switch (which / 4) {
     case 0: z = IN("x2", 5, 7, 31); break;
+    case 3: z = x; break;
     case 1: z = adze_graph_param(g, "w", ADZE_SHAPE(31), true); break;
     default: z = IN("x2", 5, 1, 1); break;
     }
@@ -320,6 +321,7 @@ static const op_case cases[] = {
     { "add per channel", build_binary, 4, 35, true },  { "sub per channel", build_binary, 5, 35, true },
     { "mul per channel", build_binary, 6, 35, true },  { "div per channel", build_binary, 7, 35, true },
     { "add per sample", build_binary, 8, 217, true },  { "mul per sample", build_binary, 10, 217, true },
+    { "sum with itself", build_binary, 12, 2, true },  { "square", build_binary, 14, 2, true },
     { "difference of values", build_product_of_values, ADZE_BINARY_SUB, 2, true },
     { "product of values", build_product_of_values, ADZE_BINARY_MUL, 2, true },
     { "bilinear up", build_map, 0, 36, true },         { "bilinear up, corners", build_map, 1, 36, true },
