@@ -84,10 +84,15 @@ const adze_backend adze_backend_cpu = {
         [ADZE_OP_linear] = LIST(&adze_onednn_linear),
         [ADZE_OP_interpolate] = LIST(&adze_cpu_bilinear),
         [ADZE_OP_patch_embed] = LIST(&adze_cpu_patch_embed),
+        [ADZE_OP_matmul] = LIST(&adze_cpu_matmul),
+        [ADZE_OP_cosine] = LIST(&adze_cpu_cosine),
     },
     .backward = {
         [ADZE_OP_conv2d] = LIST(&adze_onednn_conv_backward),
         [ADZE_OP_conv_transpose2d] = LIST(&adze_onednn_conv_backward),
         [ADZE_OP_batch_norm_train] = LIST(&adze_cpu_batch_norm_train_backward),
+        [ADZE_OP_linear] = LIST(&adze_cpu_linear_backward),
+        [ADZE_OP_matmul] = LIST(&adze_cpu_matmul_backward),
+        [ADZE_OP_cosine] = LIST(&adze_cpu_cosine_backward),
     },
 };

@@ -26,6 +26,11 @@ extern const adze_kernel adze_cpu_batch_norm, adze_cpu_activation, adze_cpu_bina
 /* bilinear_cpu.c, patch_embed_cpu.c */
 extern const adze_kernel adze_cpu_bilinear, adze_cpu_patch_embed;
 
+/* cosine_cpu.c */
+extern const adze_kernel adze_cpu_cosine, adze_cpu_cosine_backward;
+/* gemm_cpu.c */
+extern const adze_kernel adze_cpu_matmul, adze_cpu_matmul_backward, adze_cpu_linear_backward;
+
 /* optimizer_cpu.c */
 adze_status adze_cpu_optim_norm(adze_ctx *ctx, const adze_optim_norm *a);
 adze_status adze_cpu_optim_update(adze_ctx *ctx, const adze_optim_update *u);
