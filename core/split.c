@@ -64,13 +64,13 @@ static void clear(adze_value *map, int32_t n)
     for (int32_t v = 0; v < n; v++) map[v] = ADZE_NONE;
 }
 
-adze_status adze_graph_split(adze_split *out, const adze_graph *g, adze_value image, adze_value loss)
+adze_status adze_graph_split(adze_graph_parts *out, const adze_graph *g, adze_value image, adze_value loss)
 {
     adze_status st = ADZE_OK;
-    adze_value *map = NULL, cut[ADZE_SPLIT_CUTS];
+    adze_value *map = NULL, cut[ADZE_GRAPH_CUTS];
     reach *r = NULL;
     bool *keep = NULL, *is_cut = NULL;
-    *out = (adze_split){ .image = ADZE_NONE, .loss = ADZE_NONE };
+    *out = (adze_graph_parts){ .image = ADZE_NONE, .loss = ADZE_NONE };
     TRY(adze_graph_check(g));
     size_t n_values = (size_t)g->n_values, n_nodes = (size_t)g->n_nodes;
     map = adze_calloc(n_values, sizeof *map);
@@ -85,7 +85,7 @@ adze_status adze_graph_split(adze_split *out, const adze_graph *g, adze_value im
         for (int i = 0; i < node->n_in; i++) {
             adze_value v = node->in[i];
             if (v == ADZE_NONE || g->value[v].kind != ADZE_VALUE_NODE || !r[v].image || r[v].other || is_cut[v]) continue;
-            REQUIRE(out->n_cuts < ADZE_SPLIT_CUTS, ADZE_EINTERNAL, "split: more than %d cuts", ADZE_SPLIT_CUTS);
+            REQUIRE(out->n_cuts < ADZE_GRAPH_CUTS, ADZE_EINTERNAL, "split: more than %d cuts", ADZE_GRAPH_CUTS);
             is_cut[v] = true;
             cut[out->n_cuts++] = v;
         }
@@ -122,11 +122,11 @@ done:
     adze_free(r);
     adze_free(keep);
     adze_free(is_cut);
-    if (st != ADZE_OK) adze_split_destroy(out);
+    if (st != ADZE_OK) adze_graph_parts_destroy(out);
     return st;
 }
 
-void adze_split_destroy(adze_split *s)
+void adze_graph_parts_destroy(adze_graph_parts *s)
 {
     if (!s) return;
     adze_graph_destroy(s->frozen);

@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-enum { ADZE_SPLIT_CUTS = 8 };
+enum { ADZE_GRAPH_CUTS = 8 };
 
 typedef struct {
     adze_graph *frozen; /* owned: input "image", outputs "cut0", "cut1", ...; NULL if nothing can be kept */
@@ -19,13 +19,13 @@ typedef struct {
     adze_value image;   /* in frozen */
     adze_value loss;    /* in rest */
     int n_cuts;
-    adze_value from[ADZE_SPLIT_CUTS], to[ADZE_SPLIT_CUTS]; /* the same value in frozen and in rest */
-    int64_t floats[ADZE_SPLIT_CUTS]; /* per image; the first dimension of a cut is the batch */
-} adze_split;
+    adze_value from[ADZE_GRAPH_CUTS], to[ADZE_GRAPH_CUTS]; /* the same value in frozen and in rest */
+    int64_t floats[ADZE_GRAPH_CUTS]; /* per image; the first dimension of a cut is the batch */
+} adze_graph_parts;
 
-/* Splits `g`, whose batch is the first dimension of `image`. ADZE_EINTERNAL: more than ADZE_SPLIT_CUTS cuts; ADZE_ENOMEM. */
-adze_status adze_graph_split(adze_split *out, const adze_graph *g, adze_value image, adze_value loss);
-void adze_split_destroy(adze_split *s);
+/* Splits `g`, whose batch is the first dimension of `image`. ADZE_EINTERNAL: more than ADZE_GRAPH_CUTS cuts; ADZE_ENOMEM. */
+adze_status adze_graph_split(adze_graph_parts *out, const adze_graph *g, adze_value image, adze_value loss);
+void adze_graph_parts_destroy(adze_graph_parts *s);
 
 #ifdef __cplusplus
 }

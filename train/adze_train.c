@@ -14,12 +14,20 @@
 #include "datasets/normalize.h"
 #include "eval/program.h"
 #include "models/backbone.h"
+#include "train/gradient_run.h"
 #include "train/run_record.h"
 #include "train/weights_path.h"
 
 static const adze_option own[] = {
     { .name = "out", .letter = 'o', .type = ADZE_OPTION_STRING, .metavar = "RUN", .group = "Run",
       .help = "folder of the run: RUN/CLASS/model.h5 and RUN/run.json" },
+    { .name = "epochs", .type = ADZE_OPTION_INT, .min = 1, .max = 1000000, .metavar = "N", .group = "Training",
+      .help = "passes over the pictures (default: the benchmark's); methods without gradients need none" },
+    { .name = "lr", .type = ADZE_OPTION_REAL, .min = 1e-12, .max = 1e3, .metavar = "RATE", .group = "Training",
+      .help = "learning rate (default: the benchmark's)" },
+    { .name = "cache", .type = ADZE_OPTION_CHOICE, .fallback = "auto", .choices = "auto|memory|off", .group = "Training",
+      .help = "keep what the frozen part computes for a picture: in memory if it fits, always, or never; the results are the same" },
+    { .name = "tensorboard", .type = ADZE_OPTION_FLAG, .group = "Training", .help = "also write TensorBoard event files" },
     { .name = "joint", .type = ADZE_OPTION_FLAG, .group = "Data", .help = "one model over all classes, as RUN/joint/model.h5" },
     { .name = "resume", .type = ADZE_OPTION_FLAG, .group = "Run", .properties = ADZE_OPTION_ACTION,
       .help = "go on with a run: classes that have a model are left as they are" },
@@ -198,26 +206,22 @@ done:
     return st;
 }
 
-/* Fits one model on `n` items and writes RUN/name/model.h5. */
-static adze_status fit_model(run *r, const char *name, const char *const *classes, int64_t n_classes,
-                             const adze_data_item *items, int64_t n)
+/* What fitting a model took, for messages and the record. */
+typedef struct {
+    int64_t n_images;
+    double images_per_s, waited_s;
+    bool finished; /* false: a dry run or a printed plan */
+} fit_result;
+
+/* Methods without gradients: every picture once. */
+static adze_status gather_model(run *r, adze_model *m, const char *name, const adze_data_item *items, int64_t n, fit_result *result)
 {
     adze_status st = ADZE_OK;
-    adze_model *m = NULL;
     adze_loader *loader = NULL;
-    adze_text facts = ADZE_TEXT_EMPTY, plan = ADZE_TEXT_EMPTY;
+    adze_text plan = ADZE_TEXT_EMPTY;
     int64_t *order = NULL, n_order = 0;
     double start = adze_clock_seconds();
-    char *folder = adze_path_join(r->out ? r->out : ".", name), *path = folder ? adze_path_join(folder, "model.h5") : NULL;
-    REQUIRE(path, ADZE_ENOMEM, "no memory for a path");
-    bool dry = adze_options_flag(r->p->options, "dry-run"), print_plan = adze_options_flag(r->p->options, "print-plan");
-    if (adze_options_flag(r->p->options, "resume") && adze_file_exists(path)) {
-        adze_log_write(&r->p->log, ADZE_LOG_INFO, "%s: %s exists, left as it is", name, path);
-        goto done;
-    }
-    if (!dry && !print_plan) TRY(adze_program_output(r->p, folder, "model.h5"));
-    TRY(create_model(r, &m));
-    if (print_plan) {
+    if (adze_options_flag(r->p->options, "print-plan")) {
         r->method->print_plan(m, &plan);
         TRY(adze_text_check(&plan, "plan"));
         fputs(plan.s, stdout);
@@ -235,7 +239,7 @@ static adze_status fit_model(run *r, const char *name, const char *const *classe
     char what[96];
     snprintf(what, sizeof what, "fitting %s on %" PRId64 " pictures", name, n_order);
     TRY(adze_program_memory(r->p, memory, what));
-    if (dry) goto done;
+    if (adze_options_flag(r->p->options, "dry-run")) goto done;
 
     TRY(r->method->fit_begin(m, n_order));
     TRY(adze_loader_create(&loader, items, n, order, n_order, &opts));
@@ -243,18 +247,103 @@ static adze_status fit_model(run *r, const char *name, const char *const *classe
     adze_work_progress progress = { adze_program_step, r->p };
     TRY(r->method->fit_end(m, &progress));
     adze_progress_end(r->p->progress);
+    *result = (fit_result){ n_order, (double)n_order / (adze_clock_seconds() - start), adze_loader_waited_s(loader), true };
+done:
+    adze_loader_destroy(loader);
+    adze_text_destroy(&plan);
+    adze_free(order);
+    return st;
+}
+
+/* What decides about the result of a training: must agree when it is resumed. */
+static adze_status training_config(const run *r, int64_t epochs, double lr, adze_text *out)
+{
+    adze_status st = run_record_options_json(r->method_options, out);
+    if (st != ADZE_OK) return st;
+    out->s[--out->n_bytes] = 0; /* the closing brace */
+    adze_text_printf(out, "%s\"epochs\": %" PRId64 ", \"batch\": %" PRId64 ", \"lr\": %.17g, \"size\": %" PRId64 ", \"backbone\": ",
+                     out->n_bytes > 1 ? ", " : "", epochs, r->batch, lr, r->size);
+    adze_text_json(out, r->backbone->name);
+    adze_text_append(out, ", \"weights_sha256\": ");
+    adze_text_json(out, r->info->sha256);
+    adze_text_append(out, "}");
+    return adze_text_check(out, "configuration");
+}
+
+/* Methods with gradients: epochs of steps. */
+static adze_status train_model(run *r, adze_model *m, const char *name, const char *folder, const adze_data_item *items, int64_t n,
+                               fit_result *result)
+{
+    adze_status st = ADZE_OK;
+    const adze_options *o = r->p->options;
+    adze_text config = ADZE_TEXT_EMPTY;
+    const adze_recipe *recipe = r->method->recipe;
+    int64_t epochs = adze_options_given(o, "epochs") ? adze_options_int(o, "epochs") : recipe->epochs;
+    double lr = adze_options_given(o, "lr") ? adze_options_real(o, "lr") : recipe->lr;
+    TRY(training_config(r, epochs, lr, &config));
+    gradient_run_opts opts = {
+        .p = r->p,
+        .train = { .ctx = r->ctx, .method = r->method, .model = m, .items = items, .n = n, .H = r->size, .W = r->size, .batch = r->batch,
+                   .epochs = epochs, .lr = lr, .seed = (uint64_t)adze_options_int(o, "seed"), .normalize = &r->normalize,
+                   .cache = adze_options_choice(o, "cache") == 2 ? CACHE_OFF : CACHE_MEMORY },
+        .name = name, .folder = folder, .config_json = config.s, .resume = adze_options_flag(o, "resume"),
+        .cache_may_shrink = adze_options_choice(o, "cache") == 0,
+        .dry_run = adze_options_flag(o, "dry-run"), .print_plan = adze_options_flag(o, "print-plan"),
+        .tensorboard = adze_options_flag(o, "tensorboard"),
+    };
+    gradient_run_result done_so_far;
+    TRY(gradient_run(&opts, &done_so_far));
+    *result = (fit_result){ n, (double)(done_so_far.steps * r->batch) / done_so_far.seconds, done_so_far.waited_s, done_so_far.trained };
+done:
+    adze_text_destroy(&config);
+    return st;
+}
+
+/* Refuses to overwrite a model, or a training that could be resumed. */
+static adze_status claim_folder(const run *r, const char *folder)
+{
+    adze_status st = ADZE_OK;
+    const adze_options *o = r->p->options;
+    char *state = adze_path_join(folder, "train.h5");
+    REQUIRE(state, ADZE_ENOMEM, "no memory for a path");
+    TRY(adze_program_output(r->p, folder, "model.h5"));
+    REQUIRE(adze_options_flag(o, "resume") || adze_options_flag(o, "force") || !adze_file_exists(state), ADZE_EINVAL,
+            "%s exists: go on with --resume, or overwrite it with --force", state);
+done:
+    adze_free(state);
+    return st;
+}
+
+/* Fits one model on `n` items and writes RUN/name/model.h5. */
+static adze_status fit_model(run *r, const char *name, const char *const *classes, int64_t n_classes,
+                             const adze_data_item *items, int64_t n)
+{
+    adze_status st = ADZE_OK;
+    adze_model *m = NULL;
+    adze_text facts = ADZE_TEXT_EMPTY;
+    fit_result result = { .finished = false };
+    const adze_options *o = r->p->options;
+    double start = adze_clock_seconds();
+    char *folder = adze_path_join(r->out ? r->out : ".", name), *path = folder ? adze_path_join(folder, "model.h5") : NULL;
+    REQUIRE(path, ADZE_ENOMEM, "no memory for a path");
+    if (adze_options_flag(o, "resume") && adze_file_exists(path)) {
+        adze_log_write(&r->p->log, ADZE_LOG_INFO, "%s: %s exists, left as it is", name, path);
+        goto done;
+    }
+    if (!adze_options_flag(o, "dry-run") && !adze_options_flag(o, "print-plan")) TRY(claim_folder(r, folder));
+    TRY(create_model(r, &m));
+    if (r->method->recipe) TRY(train_model(r, m, name, folder, items, n, &result));
+    else TRY(gather_model(r, m, name, items, n, &result));
+    if (!result.finished) goto done;
     TRY(write_checkpoint(r, m, name, classes, n_classes, path));
     r->method->facts(m, &facts);
     double seconds = adze_clock_seconds() - start;
     adze_log_write(&r->p->log, ADZE_LOG_INFO, "%s: %s, %.1f s (%.1f images/s, %.1f s waiting for pictures)", name,
-                   facts.s ? facts.s : "", seconds, (double)n_order / seconds, adze_loader_waited_s(loader));
-    run_record_class(&r->record, name, n_order, seconds, facts.s ? facts.s : "");
+                   facts.s ? facts.s : "", seconds, result.images_per_s, result.waited_s);
+    run_record_class(&r->record, name, result.n_images, seconds, facts.s ? facts.s : "");
 done:
-    adze_loader_destroy(loader);
     if (m) r->method->destroy(m);
     adze_text_destroy(&facts);
-    adze_text_destroy(&plan);
-    adze_free(order);
     adze_free(folder);
     adze_free(path);
     return st == ADZE_OK ? st : adze_fail_prefix(st, "%s", name);

@@ -1,0 +1,203 @@
+/* gradient_run.c - training one model by gradients. Entry: gradient_run(). */
+#include "train/gradient_run.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/file.h"
+#include "core/memory.h"
+#include "train/event_file.h"
+#include "train/train_log.h"
+#include "train/train_state.h"
+
+/* One training while it goes on. */
+typedef struct {
+    const gradient_run_opts *o;
+    trainer *t;
+    adze_train_log *log;
+    adze_event_file *events;
+    const char *term_name[ADZE_LOSS_TERMS], *tag[ADZE_LOSS_TERMS + 3];
+    char *tag_text[ADZE_LOSS_TERMS]; /* owned */
+    int n_terms;
+    int64_t done;                    /* steps */
+    double last_loss, started, last_report, elapsed_before, loss_sum;
+    char *state_path;                /* owned */
+} gradient_state;
+
+/* The state as train_state.h wants it; `optim` must live as long as the result. */
+static adze_train_state describe(gradient_state *g, adze_optim **optim)
+{
+    *optim = trainer_optimizer(g->t);
+    return (adze_train_state){
+        .method = g->o->train.method->name,
+        .class_name = g->o->name,
+        .config_json = g->o->config_json,
+        .params = trainer_params(g->t),
+        .keep = trainer_keeps(g->t),
+        .optim = optim,
+        .n_optims = 1,
+        .epoch = g->done / trainer_steps_per_epoch(g->t),
+        .step = g->done,
+        .seed = g->o->train.seed,
+    };
+}
+
+static adze_status save(gradient_state *g)
+{
+    adze_optim *optim;
+    adze_train_state state = describe(g, &optim);
+    return adze_train_state_write(&state, g->state_path);
+}
+
+static adze_status restore(gradient_state *g)
+{
+    adze_status st = ADZE_OK;
+    adze_optim *optim;
+    adze_train_state state = describe(g, &optim);
+    adze_text warning = ADZE_TEXT_EMPTY;
+    if (!g->o->resume || !adze_train_state_exists(g->state_path)) return ADZE_OK;
+    TRY(adze_train_state_read(&state, g->state_path, adze_options_flag(g->o->p->options, "force"), &warning));
+    g->done = state.step;
+    if (warning.s) adze_log_write(&g->o->p->log, ADZE_LOG_WARNING, "%s", warning.s);
+    adze_log_write(&g->o->p->log, ADZE_LOG_INFO, "%s: resumed behind step %" PRId64, g->o->name, g->done);
+done:
+    adze_text_destroy(&warning);
+    return st;
+}
+
+static adze_status open_logs(gradient_state *g)
+{
+    adze_status st = ADZE_OK;
+    char *csv = adze_path_join(g->o->folder, "train.csv"), *events = adze_path_join(g->o->folder, ADZE_EVENT_FILE_NAME);
+    int64_t last = g->done > 0 ? g->done : -1;
+    REQUIRE(csv && events, ADZE_ENOMEM, "no memory for a path");
+    TRY(adze_train_log_open(&g->log, csv, g->term_name, g->n_terms, last));
+    g->elapsed_before = adze_train_log_elapsed_s(g->log);
+    if (g->o->tensorboard) TRY(adze_event_file_open(&g->events, events, last));
+done:
+    adze_free(csv);
+    adze_free(events);
+    return st;
+}
+
+/* Logs one step; stops after it when interrupted. */
+static adze_status report(void *user, const trainer_step *s)
+{
+    adze_status st = ADZE_OK;
+    gradient_state *g = user;
+    double now = adze_clock_seconds();
+    adze_train_row row = {
+        .epoch = s->epoch + 1, .step = s->step + 1, .lr = s->lr, .loss = s->loss, .term = s->term,
+        .images_per_s = (double)g->o->train.batch / (now - g->last_report),
+        .elapsed_s = g->elapsed_before + now - g->started,
+    };
+    g->last_report = now;
+    g->done = s->step + 1;
+    g->last_loss = s->loss;
+    TRY(adze_train_log_row(g->log, &row));
+    if (g->events) {
+        double value[ADZE_LOSS_TERMS + 3] = { s->loss, s->lr, s->grad_norm };
+        memcpy(value + 3, s->term, (size_t)g->n_terms * sizeof *value);
+        TRY(adze_event_file_scalars(g->events, row.step, 0.0, g->n_terms + 3, g->tag, value));
+    }
+    adze_progress_value(g->o->p->progress, "loss", s->loss);
+    adze_progress_value(g->o->p->progress, "waiting %", 100.0 * trainer_waited_s(g->t) / (now - g->started + 1e-9));
+    adze_progress_update(g->o->p->progress, g->done);
+    TRY(adze_program_check_interrupt());
+done:
+    return st;
+}
+
+static adze_status epochs(gradient_state *g)
+{
+    adze_status st = ADZE_OK;
+    int64_t per_epoch = trainer_steps_per_epoch(g->t), total = per_epoch * g->o->train.epochs;
+    char task[64];
+    snprintf(task, sizeof task, "train %s", g->o->name);
+    adze_progress_begin(g->o->p->progress, task, "steps", g->done, total);
+    g->started = g->last_report = adze_clock_seconds();
+    while (g->done < total) {
+        st = trainer_epoch(g->t, g->done / per_epoch, g->done % per_epoch, report, g);
+        if (st == ADZE_EINTERRUPTED) {
+            TRY(save(g));
+            TRY(adze_fail(ADZE_EINTERRUPTED, "interrupted behind step %" PRId64 " of %" PRId64 "; go on with --resume", g->done, total));
+        }
+        TRY(st);
+        TRY(save(g));
+    }
+    adze_progress_end(g->o->p->progress);
+done:
+    return st;
+}
+
+static bool cache_step(void *user, const char *what, int64_t done, int64_t total)
+{
+    (void)what;
+    const gradient_state *g = user;
+    adze_progress_update(g->o->p->progress, done);
+    (void)total;
+    return adze_program_check_interrupt() == ADZE_OK;
+}
+
+adze_status gradient_run(const gradient_run_opts *opts, gradient_run_result *result)
+{
+    adze_status st = ADZE_OK;
+    gradient_state g = { .o = opts };
+    adze_text plan = ADZE_TEXT_EMPTY;
+    *result = (gradient_run_result){ .trained = false };
+    double start = adze_clock_seconds();
+    adze_training parts;
+    opts->train.method->training(opts->train.model, &parts);
+    g.n_terms = parts.n_terms;
+    g.tag[0] = "loss", g.tag[1] = "lr", g.tag[2] = "grad_norm";
+    for (int i = 0; i < g.n_terms; i++) {
+        g.term_name[i] = parts.term_name[i];
+        REQUIRE(g.tag_text[i] = adze_strprintf("loss/%s", parts.term_name[i]), ADZE_ENOMEM, "no memory for a name");
+        g.tag[3 + i] = g.tag_text[i];
+    }
+    TRY(trainer_create(&g.t, &opts->train));
+    if (opts->print_plan) {
+        trainer_print_plan(g.t, &plan);
+        TRY(adze_text_check(&plan, "plan"));
+        fputs(plan.s, stdout);
+        goto done;
+    }
+    adze_memory_item memory[ADZE_MEMORY_ITEMS];
+    char what[96];
+    trainer_memory(g.t, memory);
+    snprintf(what, sizeof what, "training %s on %" PRId64 " pictures", opts->name, opts->train.n);
+    st = adze_program_memory(opts->p, memory, what);
+    if (st == ADZE_ENOMEM && opts->cache_may_shrink && trainer_drop_cache(g.t)) {
+        adze_log_write(&opts->p->log, ADZE_LOG_WARNING, "%s; the frozen part is computed in every epoch instead", adze_error_message());
+        trainer_memory(g.t, memory);
+        st = adze_program_memory(opts->p, memory, what);
+    }
+    TRY(st);
+    if (opts->dry_run) goto done;
+
+    REQUIRE(g.state_path = adze_path_join(opts->folder, "train.h5"), ADZE_ENOMEM, "no memory for a path");
+    TRY(restore(&g));
+    char task[64];
+    snprintf(task, sizeof task, "features %s", opts->name);
+    if (trainer_uses_cache(g.t)) {
+        adze_progress_begin(opts->p->progress, task, "images", 0, opts->train.n);
+        adze_work_progress progress = { cache_step, &g };
+        TRY(trainer_fill_cache(g.t, &progress));
+        adze_progress_end(opts->p->progress);
+    }
+    TRY(open_logs(&g));
+    TRY(epochs(&g));
+    *result = (gradient_run_result){
+        .trained = true, .steps = g.done, .last_loss = g.last_loss, .seconds = adze_clock_seconds() - start, .waited_s = trainer_waited_s(g.t),
+    };
+done:
+    adze_train_log_close(g.log);
+    adze_event_file_close(g.events);
+    trainer_destroy(g.t);
+    for (int i = 0; i < g.n_terms; i++) adze_free(g.tag_text[i]);
+    adze_free(g.state_path);
+    adze_text_destroy(&plan);
+    return st;
+}

@@ -1,0 +1,62 @@
+/* trainer.h - the step loop: epochs over shuffled pictures, forward, backward, optimiser, with the frozen part computed once.
+ *
+ * The order of pictures in epoch e is a permutation drawn from (seed, shuffle stream, e); the last incomplete batch of an
+ * epoch is left out. All state that outlives a step lies in the model's parameters, the optimiser and the step counter. */
+#ifndef ADZE_TRAIN_TRAINER_H
+#define ADZE_TRAIN_TRAINER_H
+
+#include "datasets/dataset.h"
+#include "datasets/loader.h"
+#include "datasets/normalize.h"
+#include "models/method.h"
+#include "train/optimizer.h"
+#include "train/schedule.h"
+
+typedef enum { CACHE_OFF, CACHE_MEMORY } trainer_cache;
+
+typedef struct {
+    adze_ctx *ctx;                /* borrowed, as all here */
+    const adze_method *method;
+    adze_model *model;            /* made with setup->fit */
+    const adze_data_item *items;  /* (n) */
+    int64_t n, H, W, batch, epochs;
+    double lr;
+    uint64_t seed;
+    const adze_normalize *normalize;
+    trainer_cache cache;
+} trainer_opts;
+
+/* What one step did. */
+typedef struct {
+    int64_t epoch, step;          /* from 0 */
+    double lr, loss, term[ADZE_LOSS_TERMS], grad_norm;
+} trainer_step;
+
+typedef struct trainer trainer;   /* opaque */
+
+/* Splits the graph and prepares both plans. ADZE_EINPUT: fewer pictures than a batch. */
+adze_status trainer_create(trainer **out, const trainer_opts *opts);
+void trainer_destroy(trainer *t);
+
+int64_t trainer_steps_per_epoch(const trainer *t);
+/* Host memory that the rest of the work will take: the cache; for the check before the start. */
+void trainer_memory(const trainer *t, adze_memory_item items[ADZE_MEMORY_ITEMS]);
+adze_optim *trainer_optimizer(trainer *t);
+adze_params *trainer_params(trainer *t);
+/* (adze_params_count) which parameters belong to the trained part: they and their statistics are the state. Borrowed. */
+const bool *trainer_keeps(const trainer *t);
+bool trainer_uses_cache(const trainer *t);
+/* Before it is filled: goes without it; false if there is none. */
+bool trainer_drop_cache(trainer *t);
+/* Computes the frozen features of every picture; a no-op without a cache. Ends with ADZE_EINTERRUPTED when progress says so. */
+adze_status trainer_fill_cache(trainer *t, const adze_work_progress *progress);
+/* The steps of one epoch from `first` on; `report` gets every step, and stops the training by returning an error. */
+adze_status trainer_epoch(trainer *t, int64_t epoch, int64_t first, adze_status (*report)(void *user, const trainer_step *step), void *user);
+/* Seconds spent waiting for pictures so far. */
+double trainer_waited_s(const trainer *t);
+void trainer_print_plan(const trainer *t, adze_text *text);
+/* Profiling of the training plan, as adze_plan_profile(). */
+void trainer_profile(trainer *t, bool on);
+void trainer_print_profile(const trainer *t, adze_text *text);
+
+#endif
