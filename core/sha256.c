@@ -1,10 +1,18 @@
-/* sha256.c - SHA-256 after FIPS 180-4. Entry: adze_sha256_update(). Plain C: about 0.4 GB/s, which is faster than
- * the disks that its input comes from. */
+/* sha256.c - SHA-256 after FIPS 180-4. Entry: adze_sha256_update(). Plain C: about 0.2 GB/s; with the x86 SHA instructions
+ * several times that, which is felt where a training state of hundreds of megabytes is sealed every epoch. */
 #include "core/sha256.h"
 
 #include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
+
+#include "core/sha256_impl.h"
 
 static const uint32_t K[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
@@ -19,7 +27,7 @@ static const uint32_t K[64] = {
 
 static uint32_t rotr(uint32_t x, int n) { return x >> n | x << (32 - n); }
 
-static void compress(uint32_t state[8], const unsigned char *p)
+static void compress_block(uint32_t state[8], const unsigned char *p)
 {
     uint32_t w[64];
     for (int t = 0; t < 16; t++)
@@ -40,6 +48,68 @@ static void compress(uint32_t state[8], const unsigned char *p)
     state[4] += e, state[5] += f, state[6] += g, state[7] += h;
 }
 
+void adze_sha256_compress_plain(uint32_t state[8], const unsigned char *p, size_t n_blocks)
+{
+    for (; n_blocks > 0; n_blocks--, p += 64) compress_block(state, p);
+}
+
+#if defined(__x86_64__)
+/* Four rounds at a time; the state in the order that sha256rnds2 wants: a b e f and c d g h, first word highest. */
+__attribute__((target("sha,sse4.1"))) static void compress_sha(uint32_t state[8], const unsigned char *p, size_t n_blocks)
+{
+    const __m128i big_endian = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
+    __m128i dcba = _mm_loadu_si128((const __m128i *)state), hgfe = _mm_loadu_si128((const __m128i *)(state + 4));
+    __m128i cdab = _mm_shuffle_epi32(dcba, 0xB1), efgh = _mm_shuffle_epi32(hgfe, 0x1B);
+    __m128i abef = _mm_alignr_epi8(cdab, efgh, 8), cdgh = _mm_blend_epi16(efgh, cdab, 0xF0);
+    for (; n_blocks > 0; n_blocks--, p += 64) {
+        const __m128i abef0 = abef, cdgh0 = cdgh;
+        __m128i w[4];
+#pragma GCC unroll 16
+        for (int g = 0; g < 16; g++) {
+            __m128i *now = &w[g & 3];
+            const __m128i *back1 = &w[(g + 3) & 3], *back2 = &w[(g + 2) & 3], *back3 = &w[(g + 1) & 3];
+            if (g < 4) *now = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(p + 16 * g)), big_endian);
+            else {
+                __m128i sum = _mm_add_epi32(_mm_sha256msg1_epu32(*now, *back3), _mm_alignr_epi8(*back1, *back2, 4));
+                *now = _mm_sha256msg2_epu32(sum, *back1);
+            }
+            __m128i wk = _mm_add_epi32(*now, _mm_loadu_si128((const __m128i *)(K + 4 * g)));
+            cdgh = _mm_sha256rnds2_epu32(cdgh, abef, wk);
+            abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(wk, 0x0E));
+        }
+        abef = _mm_add_epi32(abef, abef0);
+        cdgh = _mm_add_epi32(cdgh, cdgh0);
+    }
+    __m128i feba = _mm_shuffle_epi32(abef, 0x1B), dchg = _mm_shuffle_epi32(cdgh, 0xB1);
+    _mm_storeu_si128((__m128i *)state, _mm_blend_epi16(feba, dchg, 0xF0));
+    _mm_storeu_si128((__m128i *)(state + 4), _mm_alignr_epi8(dchg, feba, 8));
+}
+
+/* CPUID is slow under a hypervisor, so it is asked once: the answer is the machine's, not ours. */
+static bool has_sha(void)
+{
+    static _Atomic int known; /* 0: not asked, 1: no, 2: yes */
+    int answer = atomic_load_explicit(&known, memory_order_relaxed);
+    if (answer == 0) {
+        unsigned a = 0, b = 0, c = 0, d = 0;
+        answer = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1) && __builtin_cpu_supports("sse4.1") ? 2 : 1;
+        atomic_store_explicit(&known, answer, memory_order_relaxed);
+    }
+    return answer == 2;
+}
+#endif
+
+static void compress(uint32_t state[8], const unsigned char *p, size_t n_blocks)
+{
+#if defined(__x86_64__)
+    if (has_sha()) {
+        compress_sha(state, p, n_blocks);
+        return;
+    }
+#endif
+    adze_sha256_compress_plain(state, p, n_blocks);
+}
+
 void adze_sha256_init(adze_sha256 *s)
 {
     static const uint32_t start[8] = { 0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
@@ -58,9 +128,10 @@ void adze_sha256_update(adze_sha256 *s, const void *data, size_t n_bytes)
         memcpy(s->block + have, p, take);
         p += take, n_bytes -= take;
         if (have + take < 64) return;
-        compress(s->state, s->block);
+        compress(s->state, s->block, 1);
     }
-    for (; n_bytes >= 64; p += 64, n_bytes -= 64) compress(s->state, p);
+    compress(s->state, p, n_bytes / 64);
+    p += n_bytes / 64 * 64, n_bytes %= 64;
     if (n_bytes > 0) memcpy(s->block, p, n_bytes);
 }
 

@@ -13,6 +13,7 @@
 #include "core/hash.h"
 #include "core/memory.h"
 #include "core/sha256.h"
+#include "core/sha256_impl.h"
 #include "core/status.h"
 #include "core/text.h"
 
@@ -108,6 +109,21 @@ static void sha256_gives_the_published_digests(void **state)
     assert_string_equal(hex, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }
 
+static void sha256_is_the_same_in_plain_c(void **state)
+{
+    (void)state;
+    unsigned char x[64 * 33 + 1];
+    for (size_t i = 0; i < sizeof x; i++) x[i] = (unsigned char)(adze_splitmix64(i) >> 56);
+    for (size_t n_blocks = 0; n_blocks <= 33; n_blocks++) {
+        adze_sha256 best, plain;
+        adze_sha256_init(&best);
+        adze_sha256_init(&plain);
+        adze_sha256_update(&best, x + 1, 64 * n_blocks); /* not aligned */
+        adze_sha256_compress_plain(plain.state, x + 1, n_blocks);
+        assert_memory_equal(best.state, plain.state, sizeof best.state);
+    }
+}
+
 static void hashes_agree_with_the_golden_rule(void **state)
 {
     (void)state;
@@ -177,6 +193,7 @@ int main(void)
         cmocka_unit_test(allocations_fail_on_request),
         cmocka_unit_test(scratch_gives_back_in_reverse_order),
         cmocka_unit_test(sha256_gives_the_published_digests),
+        cmocka_unit_test(sha256_is_the_same_in_plain_c),
         cmocka_unit_test(hashes_agree_with_the_golden_rule),
         cmocka_unit_test(files_are_old_or_new),
         cmocka_unit_test(program_folder_is_this_one),
