@@ -1,13 +1,10 @@
-/* elementwise_cpu.c - memory-bound loops: batch norm with given statistics, activations, sums, mean pooling.
+/* elementwise_cpu.c - memory-bound loops: batch norm with given statistics, mean pooling.
  * Floor: every operand read once and the output written once; the loops vectorise and are split over threads. */
 #include <math.h>
 #include <stdbool.h>
 
 #include "core/cpu/kernels_cpu.h"
-#include "core/op_activation.h"
 #include "core/op_batch_norm.h"
-#include "core/op_binary.h"
-#include "core/op_conv2d.h"
 
 static bool always(const adze_call *c)
 {
@@ -36,49 +33,6 @@ static adze_status batch_norm_run(const adze_call *c)
 }
 
 const adze_kernel adze_cpu_batch_norm = { .name = "cpu", .accepts = always, .run = batch_norm_run };
-
-static bool activation_accepts(const adze_call *c)
-{
-    const activation_attrs *a = c->attrs;
-    return a->act == ADZE_ACT_RELU || a->act == ADZE_ACT_RELU6 || a->act == ADZE_ACT_LEAKY_RELU;
-}
-
-static adze_status activation_run(const adze_call *c)
-{
-    const activation_attrs *a = c->attrs;
-    const float *x = c->in[0].data;
-    float *y = c->out[0].data;
-    int64_t n = adze_shape_count(&c->in[0].shape);
-    float slope = a->act == ADZE_ACT_LEAKY_RELU ? a->a : 0.0f, top = a->act == ADZE_ACT_RELU6 ? 6.0f : INFINITY;
-#pragma omp parallel for simd schedule(static)
-    for (int64_t i = 0; i < n; i++) {
-        float v = x[i] > 0.0f ? x[i] : slope * x[i];
-        y[i] = v < top ? v : top;
-    }
-    return ADZE_OK;
-}
-
-const adze_kernel adze_cpu_activation = { .name = "cpu", .accepts = activation_accepts, .run = activation_run };
-
-static bool binary_accepts(const adze_call *c)
-{
-    return adze_shape_equal(&c->in[0].shape, &c->in[1].shape);
-}
-
-static adze_status binary_run(const adze_call *c)
-{
-    const binary_attrs *a = c->attrs;
-    const float *x = c->in[0].data, *z = c->in[1].data;
-    float *y = c->out[0].data;
-    int64_t n = adze_shape_count(&c->out[0].shape);
-    int fn = a->fn;
-#pragma omp parallel for simd schedule(static)
-    for (int64_t i = 0; i < n; i++)
-        y[i] = fn == ADZE_BINARY_ADD ? x[i] + z[i] : fn == ADZE_BINARY_SUB ? x[i] - z[i] : fn == ADZE_BINARY_MUL ? x[i] * z[i] : x[i] / z[i];
-    return ADZE_OK;
-}
-
-const adze_kernel adze_cpu_binary = { .name = "cpu", .accepts = binary_accepts, .run = binary_run };
 
 static bool mean_pool_accepts(const adze_call *c)
 {

@@ -22,9 +22,15 @@ extern const adze_kernel adze_onednn_conv_backward;
 extern const adze_kernel adze_cpu_batch_norm_train, adze_cpu_batch_norm_train_backward;
 
 /* elementwise_cpu.c: memory-bound loops over threads. */
-extern const adze_kernel adze_cpu_batch_norm, adze_cpu_activation, adze_cpu_binary, adze_cpu_mean_pool;
+extern const adze_kernel adze_cpu_batch_norm, adze_cpu_mean_pool;
+/* activation_cpu.c, broadcast_cpu.c */
+extern const adze_kernel adze_cpu_activation, adze_cpu_activation_backward, adze_cpu_binary, adze_cpu_binary_backward;
+/* rows_cpu.c */
+extern const adze_kernel adze_cpu_softmax, adze_cpu_softmax_backward, adze_cpu_l2_normalize, adze_cpu_l2_normalize_backward;
+/* concat_cpu.c, max_pool_cpu.c */
+extern const adze_kernel adze_cpu_concat, adze_cpu_concat_backward, adze_cpu_max_pool_backward;
 /* bilinear_cpu.c, patch_embed_cpu.c */
-extern const adze_kernel adze_cpu_bilinear, adze_cpu_patch_embed;
+extern const adze_kernel adze_cpu_bilinear, adze_cpu_bilinear_backward, adze_cpu_patch_embed;
 
 /* cosine_cpu.c */
 extern const adze_kernel adze_cpu_cosine, adze_cpu_cosine_backward;

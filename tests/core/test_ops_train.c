@@ -280,9 +280,10 @@ static adze_value build_map(adze_graph *g, int which)
 {
     adze_value x = IN("x", 2, 13, 11, 33);
     adze_pool2d_opts pool = { .kernel = { 3, 3 }, .stride = { 2, 2 }, .pad = { 1, 1, 1, 1 }, .max = true };
+    if (which == 5) pool.kernel[0] = 5, pool.pad[0] = 2, pool.stride[1] = 1;
     adze_interpolate_opts resize = { .mode = ADZE_INTERPOLATE_BILINEAR, .out = { which & 2 ? 5 : 31, which & 2 ? 3 : 29 },
                                      .align_corners = which & 1 };
-    return which == 4 ? adze_pool2d(g, x, &pool) : adze_interpolate(g, x, &resize);
+    return which >= 4 ? adze_pool2d(g, x, &pool) : adze_interpolate(g, x, &resize);
 }
 
 static const op_case cases[] = {
@@ -326,7 +327,7 @@ static const op_case cases[] = {
     { "product of values", build_product_of_values, ADZE_BINARY_MUL, 2, true },
     { "bilinear up", build_map, 0, 36, true },         { "bilinear up, corners", build_map, 1, 36, true },
     { "bilinear down", build_map, 2, 4, true },        { "bilinear down, corners", build_map, 3, 4, true },
-    { "max_pool2d", build_map, 4, 4, false },
+    { "max_pool2d", build_map, 4, 4, false },          { "max_pool2d 5x3", build_map, 5, 15, false },
 };
 enum { N_CASES = sizeof cases / sizeof *cases };
 
