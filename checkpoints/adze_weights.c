@@ -93,9 +93,9 @@ static void list_tensor(const listing *l, const adze_stored_tensor *t)
     printf("\t%s\t%s\n", adze_dtype_name(t->type), adze_stored_shape_text(t->rank, t->dim, shape));
 }
 
+/* Adds the list to the facts and prints them. */
 static adze_status end_list(listing *l, json_t *facts)
 {
-    if (!l->tensors) return ADZE_OK;
     json_object_set_new(facts, "tensors", l->tensors);
     int bad = json_dumpf(facts, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
     json_decref(facts);
@@ -119,7 +119,7 @@ static adze_status list_hdf5(const char *path, bool json)
         memcpy(t.dim, item->dim, sizeof t.dim);
         list_tensor(&l, &t);
     }
-    st = end_list(&l, json_pack("{s:s,s:o}", "format", "hdf5", "path", name_json(path)));
+    if (json) st = end_list(&l, json_pack("{s:s,s:o}", "format", "hdf5", "path", name_json(path)));
     l.tensors = NULL;
 done:
     json_decref(l.tensors);

@@ -94,7 +94,7 @@ static void classifier(builder *b, const char *name, const char *other, int64_t 
 
 static void build_resnet(builder *b, const resnet *net)
 {
-    char conv[32], bn[32];
+    char conv[64], bn[64];
     int64_t in = 64;
     conv_bn(b, "conv1", "bn1", NULL, NULL, 64, 3, 7);
     for (int s = 0; s < 4; s++) {
@@ -124,7 +124,7 @@ static void squeeze_excite(builder *b, const char *at, const char *other, int64_
 {
     static const char *const names[2] = { "conv_reduce", "conv_expand" }, *const others[2] = { "reduce", "expand" };
     for (int i = 0; i < 2; i++) {
-        char name[40], name_other[40];
+        char name[56], name_other[56];
         int64_t out = i ? mid : squeezed, in = i ? squeezed : mid;
         snprintf(name, sizeof name, "%s.se.%s", at, names[i]);
         snprintf(name_other, sizeof name_other, "%s._se_%s", other, others[i]);
@@ -136,7 +136,7 @@ static void squeeze_excite(builder *b, const char *at, const char *other, int64_
 static void block_conv(builder *b, const char *at, const char *other, const char *conv, const char *bn, const char *conv_other,
                        const char *bn_other, int64_t Co, int64_t Ci, int64_t k)
 {
-    char name[4][48];
+    char name[4][64];
     snprintf(name[0], sizeof name[0], "%s.%s", at, conv);
     snprintf(name[1], sizeof name[1], "%s.%s", at, bn);
     snprintf(name[2], sizeof name[2], "%s.%s", other, conv_other);
@@ -146,7 +146,7 @@ static void block_conv(builder *b, const char *at, const char *other, const char
 
 static void build_efficientnet(builder *b, const efficientnet *net)
 {
-    char at[24], other[24];
+    char at[40], other[40];
     int64_t in = net->stem;
     int g = 0;
     conv_bn(b, "conv_stem", "bn1", "_conv_stem", "_bn0", net->stem, 3, 3);

@@ -18,8 +18,8 @@ typedef enum {
 } adze_tensor_need;
 
 typedef struct {
-    char name[56];
-    char source_name[56]; /* another name that files use (efficientnet_pytorch's), "" if there is none */
+    char name[88];
+    char source_name[88]; /* another name that files use (efficientnet_pytorch's), "" if there is none */
     int rank;
     int64_t dim[4];
     adze_tensor_need need;

@@ -2,7 +2,7 @@
  *
  * Every file starts with a 512-byte user block that holds a SHA-256 over all bytes behind it (the seal): a cut file or a
  * flipped bit is refused before the HDF5 library sees it. Behind the seal the structure is checked as a whole at open:
- * hard links only, no cycles, no external, virtual, compound, reference or variable-length data (but strings), no filter
+ * hard links only, no cycles, no external, virtual, compound, reference or variable-length data (strings neither), no filter
  * other than deflate, shuffle and fletcher32, rank <= 8, sizes that the file can hold. Plug-ins stay off.
  *
  * One global lock serialises all calls (the HDF5 library is not thread-safe). Paths are absolute: "/model/conv1.weight". */
@@ -42,10 +42,10 @@ adze_status adze_h5_write(adze_h5 *h, const char *path, adze_dtype type, int ran
 /* A matrix (R,D) in pieces; one at a time, rows in order. The last row finishes it. */
 adze_status adze_h5_rows_begin(adze_h5 *h, const char *path, adze_dtype type, int64_t R, int64_t D);
 adze_status adze_h5_rows_write(adze_h5 *h, int64_t r0, int64_t n, const void *data);
-/* A scalar UTF-8 string; a list of strings (rank 1, fixed length, padded with NUL). */
+/* A scalar UTF-8 string; a list of strings (rank 1). Of fixed length, padded with NUL. */
 adze_status adze_h5_write_string(adze_h5 *h, const char *path, const char *s);
 adze_status adze_h5_write_strings(adze_h5 *h, const char *path, const char *const *s, int64_t count);
-/* Attributes of a group or data set ("/" is the root). */
+/* Attributes of a group or data set ("/" is the root); a string has at most 60000 bytes. */
 adze_status adze_h5_set_string(adze_h5 *h, const char *path, const char *attr, const char *s);
 adze_status adze_h5_set_int(adze_h5 *h, const char *path, const char *attr, int64_t value);
 adze_status adze_h5_set_reals(adze_h5 *h, const char *path, const char *attr, const double *value, int64_t count);
@@ -88,7 +88,7 @@ adze_status adze_h5_read_string(adze_h5 *h, const char *path, char **s);
 /* One block: `count` pointers, then the text; adze_free. */
 adze_status adze_h5_read_strings(adze_h5 *h, const char *path, char ***s, int64_t *count);
 bool adze_h5_has(adze_h5 *h, const char *path, const char *attr);
-adze_status adze_h5_get_string(adze_h5 *h, const char *path, const char *attr, char **s); /* adze_free; at most 64 KiB */
+adze_status adze_h5_get_string(adze_h5 *h, const char *path, const char *attr, char **s); /* adze_free */
 adze_status adze_h5_get_int(adze_h5 *h, const char *path, const char *attr, int64_t *value);
 adze_status adze_h5_get_reals(adze_h5 *h, const char *path, const char *attr, double *value, int64_t count);
 /* Recomputes the digest of a data set's bytes and compares it with its attribute sha256; *stored false: it has none. */

@@ -13,13 +13,15 @@ enum {
     H5_MAX_ITEMS = 200000,      /* groups and data sets */
     H5_MAX_NAME_BYTES = 4096,
     H5_MAX_TEXT_BYTES = 16 << 20,
-    H5_MAX_ATTR_BYTES = 64 << 10
+    H5_MAX_ATTR_BYTES = 60000 /* an object header message ends at 64 KiB */
 };
 
 struct adze_h5 {
     char *path;  /* owned; the final name */
     char *tmp;   /* owned; NULL when reading */
     hid_t file;  /* -1 after commit */
+    int fd;      /* of the temporary file, to reserve its blocks; -1 when reading */
+    uint64_t reserved_bytes;
     bool checksums, sealed;
     size_t limit_bytes, used_bytes;
     uint64_t file_bytes;
@@ -52,7 +54,9 @@ adze_status h5_fail(adze_status code, const char *fmt, ...) ADZE_PRINTF(2, 3);
 
 /* A new type id (H5Tclose), < 0 on failure; the stored and the memory type are the same. */
 hid_t h5_type(adze_dtype type);
-hid_t h5_text_type(void);
+/* UTF-8 of a fixed width, padded with NUL. Variable length is neither written nor read: the library's global heap
+ * (1.10.8) trusts the indices in the file. */
+hid_t h5_text_type(size_t n_bytes);
 /* The seal's text over the bytes of fd behind it, or of memory. */
 void h5_seal_text(const char hex[ADZE_SHA256_HEX], uint64_t n_bytes, char text[H5_SEAL_BYTES]);
 

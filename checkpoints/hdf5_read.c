@@ -181,11 +181,9 @@ static adze_status check_set(adze_h5 *h, hid_t set, const char *path)
     }
     if (H5Tget_class(type) == H5T_STRING) {
         item->kind = rank == 0 ? ADZE_H5_STRING : ADZE_H5_STRINGS;
-        size_t width = H5Tis_variable_str(type) > 0 ? 16 : H5Tget_size(type);
-        REQUIRE(rank == 0 || (rank == 1 && H5Tis_variable_str(type) == 0), ADZE_EINPUT,
-                "%s: %s is a list of strings of variable length", h->path, path);
+        REQUIRE(rank <= 1 && H5Tis_variable_str(type) == 0, ADZE_EINPUT, "%s: %s holds texts of variable length", h->path, path);
         REQUIRE(adze_stored_size(ADZE_DTYPE_U8, rank, item->dim, &item->count, &item->n_bytes) &&
-                    adze_mul_size(item->n_bytes, width, &item->n_bytes) && item->n_bytes <= H5_MAX_TEXT_BYTES,
+                    adze_mul_size(item->n_bytes, H5Tget_size(type), &item->n_bytes) && item->n_bytes <= H5_MAX_TEXT_BYTES,
                 ADZE_EINPUT, "%s: %s holds more than %d bytes of text", h->path, path, H5_MAX_TEXT_BYTES);
     } else {
         REQUIRE(match_type(type, &item->type), ADZE_EINPUT,
@@ -303,7 +301,7 @@ static adze_status open_any(adze_h5 **out, const char *name, const void *data, s
     h5_guard g = h5_enter();
     *out = NULL;
     REQUIRE(h = adze_calloc(1, sizeof *h), ADZE_ENOMEM, "%s: %zu host bytes", name, sizeof *h);
-    h->file = h->rows.set = -1;
+    h->file = h->rows.set = h->fd = -1;
     h->limit_bytes = o.limit_bytes;
     REQUIRE(h->path = adze_strdup(name), ADZE_ENOMEM, "%s: no memory for the name", name);
     if (data) {
@@ -457,47 +455,27 @@ done:
     return st;
 }
 
-/* One string of the library's own memory, or padded ones of ours, into the caller's. */
-static adze_status copy_text(const adze_h5 *h, const char *what, const char *s, size_t n_bytes, size_t limit_bytes, char **out)
-{
-    adze_status st = ADZE_OK;
-    REQUIRE(n_bytes <= limit_bytes && utf8_valid((const unsigned char *)s, n_bytes), ADZE_EINPUT,
-            "%s: %s is no UTF-8 text of at most %zu bytes", h->path, what, limit_bytes);
-    REQUIRE(*out = adze_malloc(n_bytes + 1), ADZE_ENOMEM, "%s: %s: %zu host bytes", h->path, what, n_bytes + 1);
-    memcpy(*out, s, n_bytes);
-    (*out)[n_bytes] = 0;
-done:
-    return st;
-}
-
 typedef herr_t (*text_reader)(hid_t from, hid_t type, void *to);
 static herr_t read_set_text(hid_t from, hid_t type, void *to) { return H5Dread(from, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, to); }
 
-/* A scalar text of a data set or attribute, of fixed or variable length. */
+/* A scalar text of a data set or attribute. */
 static adze_status read_text(const adze_h5 *h, hid_t from, hid_t type, text_reader read, const char *what, size_t limit_bytes,
                              char **out)
 {
     adze_status st = ADZE_OK;
-    char *variable = NULL, *fixed = NULL;
-    hid_t memory = -1;
-    REQUIRE(H5Tget_class(type) == H5T_STRING, ADZE_EINPUT, "%s: %s is no text", h->path, what);
-    if (H5Tis_variable_str(type) > 0) {
-        memory = h5_text_type();
-        H5Tset_cset(memory, H5Tget_cset(type));
-        H5_REQUIRE(read(from, memory, &variable) >= 0, ADZE_EINPUT, "%s: cannot read %s", h->path, what);
-        TRY(copy_text(h, what, variable ? variable : "", variable ? strlen(variable) : 0, limit_bytes, out));
-        goto done;
-    }
+    char *s = NULL;
+    REQUIRE(H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0, ADZE_EINPUT, "%s: %s is no text of fixed length",
+            h->path, what);
     size_t width = H5Tget_size(type);
     REQUIRE(width > 0 && width <= limit_bytes, ADZE_EINPUT, "%s: %s has %zu bytes, at most %zu are read", h->path, what, width,
             limit_bytes);
-    REQUIRE(fixed = adze_calloc(width + 1, 1), ADZE_ENOMEM, "%s: %s: %zu host bytes", h->path, what, width + 1);
-    H5_REQUIRE(read(from, type, fixed) >= 0, ADZE_EINPUT, "%s: cannot read %s", h->path, what);
-    TRY(copy_text(h, what, fixed, strlen(fixed), limit_bytes, out));
+    REQUIRE(s = adze_calloc(width + 1, 1), ADZE_ENOMEM, "%s: %s: %zu host bytes", h->path, what, width + 1);
+    H5_REQUIRE(read(from, type, s) >= 0, ADZE_EINPUT, "%s: cannot read %s", h->path, what);
+    REQUIRE(utf8_valid((const unsigned char *)s, strlen(s)), ADZE_EINPUT, "%s: %s is not UTF-8", h->path, what);
+    *out = s;
+    s = NULL;
 done:
-    if (variable) H5free_memory(variable);
-    adze_free(fixed);
-    close_id(memory, H5Tclose);
+    adze_free(s);
     return st;
 }
 

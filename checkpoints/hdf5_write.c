@@ -1,12 +1,15 @@
 /* hdf5_write.c - writing HDF5 files that come out the same for the same content. Entry: adze_h5_create().
- * No object times, fixed format version, contiguous data allocated at once and never filled, links in order of creation.
- * The seal is written last, over the finished file. */
+ * No object times, fixed format version, contiguous data allocated at once and never filled, links in order of creation,
+ * links and attributes inside the object headers (which carry checksums), never in heaps. The seal is written last.
+ * The library (1.10.8) crashes when a write fails: blocks are reserved before it may write, so that no write fails. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -14,7 +17,7 @@
 #include "core/file.h"
 #include "core/memory.h"
 
-enum { CHUNK_BYTES = 1 << 20, SMALL_BYTES = 64 << 10 };
+enum { CHUNK_BYTES = 1 << 20, SMALL_BYTES = 64 << 10, MARGIN_BYTES = 1 << 20, MAX_COMPACT = 65535 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* the library keeps global state */
 
@@ -22,6 +25,7 @@ h5_guard h5_enter(void)
 {
     h5_guard g = { NULL, NULL };
     pthread_mutex_lock(&lock);
+    H5dont_atexit(); /* after an error in a damaged file its closing at exit would print and hang about */
     H5open();
     H5Eget_auto2(H5E_DEFAULT, &g.print, &g.user);
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
@@ -84,10 +88,12 @@ hid_t h5_type(adze_dtype type)
     return t;
 }
 
-hid_t h5_text_type(void)
+hid_t h5_text_type(size_t n_bytes)
 {
     hid_t t = H5Tcopy(H5T_C_S1);
-    if (t >= 0 && (H5Tset_size(t, H5T_VARIABLE) < 0 || H5Tset_cset(t, H5T_CSET_UTF8) < 0)) return H5Tclose(t), -1;
+    if (t >= 0 && (H5Tset_size(t, n_bytes > 0 ? n_bytes : 1) < 0 || H5Tset_cset(t, H5T_CSET_UTF8) < 0 ||
+                   H5Tset_strpad(t, H5T_STR_NULLPAD) < 0))
+        return H5Tclose(t), -1;
     return t;
 }
 
@@ -103,6 +109,37 @@ static void close_id(hid_t id, herr_t (*close_function)(hid_t))
     if (id >= 0) close_function(id);
 }
 
+/* Disk blocks for all that the file holds now, n_bytes more, and a margin for what describes them. */
+static adze_status reserve(adze_h5 *h, size_t n_bytes)
+{
+    adze_status st = ADZE_OK;
+    hsize_t now = 0;
+    struct rlimit limit;
+    struct statvfs disk;
+    if (h->file >= 0) H5Fget_filesize(h->file, &now);
+    uint64_t want = now + n_bytes + MARGIN_BYTES, more = want > h->reserved_bytes ? want - h->reserved_bytes : 0;
+    if (more == 0) goto done;
+    REQUIRE(getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= want, ADZE_EIO,
+            "%s: %llu bytes are beyond the largest file that this process may write", h->path, (unsigned long long)want);
+    int bad = fallocate(h->fd, FALLOC_FL_KEEP_SIZE, (off_t)h->reserved_bytes, (off_t)more), why = errno;
+    REQUIRE(bad == 0 || why == EOPNOTSUPP || why == ENOSYS, ADZE_EIO, "%s: cannot reserve %llu bytes: %s", h->path,
+            (unsigned long long)more, strerror(why));
+    if (bad != 0) /* such a file system only tells what is free */
+        REQUIRE(fstatvfs(h->fd, &disk) != 0 || (double)disk.f_bavail * (double)disk.f_frsize >= (double)more, ADZE_EIO,
+                "%s: cannot reserve %llu bytes: %s", h->path, (unsigned long long)more, strerror(ENOSPC));
+    h->reserved_bytes = want;
+done:
+    return st;
+}
+
+/* Links and attributes stay in the object header, in order of creation, without times. */
+static bool plain_object(hid_t plist, bool is_group)
+{
+    unsigned order = H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED;
+    if (H5Pset_obj_track_times(plist, false) < 0 || H5Pset_attr_phase_change(plist, MAX_COMPACT, 0) < 0) return false;
+    return !is_group || (H5Pset_link_creation_order(plist, order) >= 0 && H5Pset_link_phase_change(plist, MAX_COMPACT, 0) >= 0);
+}
+
 adze_status adze_h5_create(adze_h5 **out, const char *path)
 {
     adze_status st = ADZE_OK;
@@ -111,21 +148,23 @@ adze_status adze_h5_create(adze_h5 **out, const char *path)
     h5_guard g = h5_enter();
     *out = NULL;
     REQUIRE(h = adze_calloc(1, sizeof *h), ADZE_ENOMEM, "%s: %zu host bytes", path, sizeof *h);
-    h->file = h->rows.set = -1;
+    h->file = h->rows.set = h->fd = -1;
     REQUIRE(h->path = adze_strdup(path), ADZE_ENOMEM, "%s: no memory for the name", path);
     TRY(adze_file_begin(path, &h->tmp));
-    int fd = open(h->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666); /* for the system's own reason if it fails */
-    REQUIRE(fd >= 0, ADZE_EIO, "%s: cannot create: %s", h->tmp, strerror(errno));
-    close(fd);
+    h->fd = open(h->tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    REQUIRE(h->fd >= 0, ADZE_EIO, "%s: cannot create: %s", h->tmp, strerror(errno));
     fcpl = H5Pcreate(H5P_FILE_CREATE);
     fapl = H5Pcreate(H5P_FILE_ACCESS);
-    H5_REQUIRE(H5Pset_userblock(fcpl, H5_SEAL_BYTES) >= 0 && H5Pset_obj_track_times(fcpl, false) >= 0 &&
-                   H5Pset_link_creation_order(fcpl, H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED) >= 0 &&
+    H5_REQUIRE(H5Pset_userblock(fcpl, H5_SEAL_BYTES) >= 0 && plain_object(fcpl, true) &&
                    H5Pset_libver_bounds(fapl, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0 &&
                    H5Pset_fclose_degree(fapl, H5F_CLOSE_STRONG) >= 0,
                ADZE_EINTERNAL, "%s: cannot set up", path);
+    H5_REQUIRE(H5Pset_file_locking(fapl, false, true) >= 0, ADZE_EINTERNAL, "%s: cannot set up", path);
+    TRY(reserve(h, 0));
     h->file = H5Fcreate(h->tmp, H5F_ACC_TRUNC, fcpl, fapl);
     H5_REQUIRE(h->file >= 0, ADZE_EIO, "%s: cannot create", h->tmp);
+    h->reserved_bytes = 0; /* opening has emptied the file */
+    TRY(reserve(h, 0));
     *out = h;
     h = NULL;
 done:
@@ -144,8 +183,9 @@ static adze_status seal(const adze_h5 *h)
     unsigned char digest[ADZE_SHA256_BYTES];
     char hex[ADZE_SHA256_HEX], text[H5_SEAL_BYTES];
     uint64_t at = H5_SEAL_BYTES;
-    int fd = open(h->tmp, O_RDWR | O_CLOEXEC);
-    REQUIRE(fd >= 0, ADZE_EIO, "%s: cannot open: %s", h->tmp, strerror(errno));
+    int fd = h->fd;
+    struct stat info; /* give back what was reserved beyond the end */
+    REQUIRE(fstat(fd, &info) == 0 && ftruncate(fd, info.st_size) == 0, ADZE_EIO, "%s: cannot trim: %s", h->tmp, strerror(errno));
     REQUIRE(buffer = adze_malloc(1 << 20), ADZE_ENOMEM, "%s: no memory to seal", h->path);
     adze_sha256_init(&sha);
     for (ssize_t n; (n = pread(fd, buffer, 1 << 20, (off_t)at)) != 0; at += (uint64_t)n) {
@@ -157,7 +197,6 @@ static adze_status seal(const adze_h5 *h)
     h5_seal_text(hex, at - H5_SEAL_BYTES, text);
     REQUIRE(pwrite(fd, text, sizeof text, 0) == (ssize_t)sizeof text, ADZE_EIO, "%s: cannot write: %s", h->tmp, strerror(errno));
 done:
-    if (fd >= 0 && close(fd) != 0 && st == ADZE_OK) st = adze_fail(ADZE_EIO, "%s: cannot close: %s", h->tmp, strerror(errno));
     adze_free(buffer);
     return st;
 }
@@ -174,6 +213,9 @@ adze_status adze_h5_commit(adze_h5 *h)
     h->file = -1;
     H5_REQUIRE(H5Fclose(file) >= 0, ADZE_EIO, "%s: cannot close", h->tmp);
     TRY(seal(h));
+    int fd = h->fd;
+    h->fd = -1;
+    REQUIRE(close(fd) == 0, ADZE_EIO, "%s: cannot close: %s", h->tmp, strerror(errno));
     TRY(adze_file_commit(h->tmp, h->path));
     adze_free(h->tmp);
     h->tmp = NULL;
@@ -190,6 +232,7 @@ void adze_h5_destroy(adze_h5 *h)
     close_id(h->file, H5Fclose);
     H5Eclear2(H5E_DEFAULT);
     h5_leave(g);
+    if (h->fd >= 0) close(h->fd);
     adze_file_discard(h->tmp);
     for (int64_t i = 0; i < h->n_items; i++) adze_free((void *)h->item[i].path);
     adze_free(h->item);
@@ -206,9 +249,8 @@ static adze_status make_group(adze_h5 *h, const char *path)
     adze_status st = ADZE_OK;
     hid_t group = -1, gcpl = H5Pcreate(H5P_GROUP_CREATE);
     if (H5Lexists(h->file, path, H5P_DEFAULT) > 0) goto done;
-    H5_REQUIRE(H5Pset_link_creation_order(gcpl, H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED) >= 0 &&
-                   H5Pset_obj_track_times(gcpl, false) >= 0,
-               ADZE_EINTERNAL, "%s: cannot set up a group", h->path);
+    H5_REQUIRE(plain_object(gcpl, true), ADZE_EINTERNAL, "%s: cannot set up a group", h->path);
+    TRY(reserve(h, 0));
     group = H5Gcreate2(h->file, path, H5P_DEFAULT, gcpl, H5P_DEFAULT);
     H5_REQUIRE(group >= 0, ADZE_EIO, "%s: cannot create the group %s", h->path, path);
 done:
@@ -237,22 +279,16 @@ done:
     return st;
 }
 
-static adze_status check_room(const adze_h5 *h, size_t n_bytes)
-{
-    struct statvfs disk;
-    if (statvfs(h->tmp, &disk) == 0 && (double)disk.f_bavail * (double)disk.f_frsize < (double)n_bytes)
-        return adze_fail(ADZE_EIO, "%s: the disk is full: %zu bytes wanted, %.0f are free", h->path, n_bytes,
-                         (double)disk.f_bavail * (double)disk.f_frsize);
-    return ADZE_OK;
-}
-
 /* A text attribute of an open object. */
-static adze_status put_text(const adze_h5 *h, hid_t object, const char *attr, const char *s)
+static adze_status put_text(adze_h5 *h, hid_t object, const char *attr, const char *s)
 {
     adze_status st = ADZE_OK;
-    hid_t type = h5_text_type(), space = H5Screate(H5S_SCALAR);
-    hid_t a = H5Acreate2(object, attr, type, space, H5P_DEFAULT, H5P_DEFAULT);
-    H5_REQUIRE(a >= 0 && H5Awrite(a, type, &s) >= 0, ADZE_EIO, "%s: cannot write the attribute %s", h->path, attr);
+    hid_t a = -1, type = h5_text_type(strlen(s)), space = H5Screate(H5S_SCALAR);
+    REQUIRE(strlen(s) <= H5_MAX_ATTR_BYTES, ADZE_EINVAL, "%s: the attribute %s has %zu bytes, at most %d are written", h->path, attr,
+            strlen(s), H5_MAX_ATTR_BYTES);
+    TRY(reserve(h, strlen(s)));
+    a = H5Acreate2(object, attr, type, space, H5P_DEFAULT, H5P_DEFAULT);
+    H5_REQUIRE(a >= 0 && H5Awrite(a, type, s) >= 0, ADZE_EIO, "%s: cannot write the attribute %s", h->path, attr);
 done:
     close_id(a, H5Aclose);
     close_id(space, H5Sclose);
@@ -268,10 +304,10 @@ static adze_status create_set(adze_h5 *h, const char *path, hid_t type, int rank
     hid_t space = -1, dcpl = H5Pcreate(H5P_DATASET_CREATE);
     *set = -1;
     REQUIRE(H5Lexists(h->file, path, H5P_DEFAULT) <= 0, ADZE_EINVAL, "%s: %s is there already", h->path, path);
-    TRY(check_room(h, n_bytes));
+    TRY(reserve(h, n_bytes));
     for (int d = 0; d < rank; d++) dims[d] = chunk[d] = (hsize_t)dim[d];
-    H5_REQUIRE(H5Pset_obj_track_times(dcpl, false) >= 0 && H5Pset_alloc_time(dcpl, H5D_ALLOC_TIME_EARLY) >= 0 &&
-                   (H5Tis_variable_str(type) > 0 || H5Pset_fill_time(dcpl, H5D_FILL_TIME_NEVER) >= 0),
+    H5_REQUIRE(plain_object(dcpl, false) && H5Pset_alloc_time(dcpl, H5D_ALLOC_TIME_EARLY) >= 0 &&
+                   H5Pset_fill_time(dcpl, H5D_FILL_TIME_NEVER) >= 0,
                ADZE_EINTERNAL, "%s: cannot set up %s", h->path, path);
     if (h->checksums && rank > 0 && n_bytes >= SMALL_BYTES) {
         size_t row_bytes = n_bytes / (size_t)dim[0];
@@ -289,7 +325,7 @@ done:
     return st;
 }
 
-static adze_status put_digest(const adze_h5 *h, hid_t set, adze_sha256 *sha)
+static adze_status put_digest(adze_h5 *h, hid_t set, adze_sha256 *sha)
 {
     unsigned char digest[ADZE_SHA256_BYTES];
     char hex[ADZE_SHA256_HEX];
@@ -381,9 +417,11 @@ adze_status adze_h5_write_string(adze_h5 *h, const char *path, const char *s)
     adze_status st = ADZE_OK;
     hid_t set = -1;
     h5_guard g = h5_enter();
-    hid_t t = h5_text_type();
+    hid_t t = h5_text_type(strlen(s));
+    REQUIRE(strlen(s) <= H5_MAX_TEXT_BYTES, ADZE_EINVAL, "%s: %s has %zu bytes, at most %d are written", h->path, path, strlen(s),
+            H5_MAX_TEXT_BYTES);
     TRY(create_set(h, path, t, 0, NULL, strlen(s), &set));
-    H5_REQUIRE(H5Dwrite(set, t, H5S_ALL, H5S_ALL, H5P_DEFAULT, &s) >= 0, ADZE_EIO, "%s: cannot write %s", h->path, path);
+    H5_REQUIRE(H5Dwrite(set, t, H5S_ALL, H5S_ALL, H5P_DEFAULT, s) >= 0, ADZE_EIO, "%s: cannot write %s", h->path, path);
 done:
     close_id(set, H5Dclose);
     close_id(t, H5Tclose);
@@ -404,9 +442,7 @@ adze_status adze_h5_write_strings(adze_h5 *h, const char *path, const char *cons
             "%s: %s: %lld strings of %zu bytes", h->path, path, (long long)count, width);
     REQUIRE(block = adze_calloc((size_t)count, width), ADZE_ENOMEM, "%s: %zu host bytes", path, n_bytes);
     for (int64_t i = 0; i < count; i++) memcpy(block + (size_t)i * width, s[i], strlen(s[i]));
-    t = H5Tcopy(H5T_C_S1);
-    H5_REQUIRE(H5Tset_size(t, width) >= 0 && H5Tset_cset(t, H5T_CSET_UTF8) >= 0 && H5Tset_strpad(t, H5T_STR_NULLPAD) >= 0,
-               ADZE_EINTERNAL, "%s: cannot set up %s", h->path, path);
+    t = h5_text_type(width);
     TRY(create_set(h, path, t, 1, &count, n_bytes, &set));
     H5_REQUIRE(H5Dwrite(set, t, H5S_ALL, H5S_ALL, H5P_DEFAULT, block) >= 0, ADZE_EIO, "%s: cannot write %s", h->path, path);
 done:
@@ -439,6 +475,7 @@ static adze_status put_numbers(adze_h5 *h, const char *path, const char *attr, a
     hid_t t = h5_type(type), object = H5Oopen(h->file, path, H5P_DEFAULT), a = -1;
     hid_t space = count == 1 ? H5Screate(H5S_SCALAR) : H5Screate_simple(1, dims, NULL);
     H5_REQUIRE(object >= 0, ADZE_EINVAL, "%s: there is no %s", h->path, path);
+    TRY(reserve(h, 0));
     a = H5Acreate2(object, attr, t, space, H5P_DEFAULT, H5P_DEFAULT);
     H5_REQUIRE(a >= 0 && H5Awrite(a, t, value) >= 0, ADZE_EIO, "%s: cannot write the attribute %s", h->path, attr);
 done:

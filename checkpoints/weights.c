@@ -245,7 +245,7 @@ static adze_status write_tensor(adze_h5 *h, const adze_backbone_tensor *want, co
 {
     adze_status st = ADZE_OK;
     float *wide = NULL;
-    char place[80];
+    char place[112];
     snprintf(place, sizeof place, "/model/%s", want->name);
     if (want->need == ADZE_NEED_COUNTER) {
         float steps;
