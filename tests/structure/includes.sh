@@ -45,7 +45,7 @@ corner() {
   complain "<$1> belongs into $2" < <(includes "${all[@]}" | grep -E "<$1>" | grep -vE "^($2)")
 }
 corner '(hdf5|H5[A-Za-z]*)\.h' 'checkpoints/'
-corner 'zip\.h' 'checkpoints/'
+corner 'zlib\.h' 'checkpoints/'
 corner '(png|spng|jpeglib|jerror|jmorecfg|turbojpeg)\.h' 'datasets/'
 corner '(oneapi/dnnl/)?dnnl[a-z_]*\.h' 'core/cpu/'
 corner '(cblas|lapacke)\.h' 'core/'
