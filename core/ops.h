@@ -122,6 +122,8 @@ typedef enum { ADZE_REDUCE_SUM, ADZE_REDUCE_MEAN, ADZE_REDUCE_VAR /* biased: / n
 /* One dimension to length 1, and away unless keepdim (a vector becomes (1) either way). `index`: NULL, or receives the
  * value that holds where each maximum was (the first of equals; whole numbers), ADZE_NONE for the other functions. */
 adze_value adze_reduce(adze_graph *g, adze_value x, adze_reduce_fn fn, int dim, bool keepdim, adze_value *index);
+/* The k largest or smallest along `dim`, best first, of equals the earlier one; `index` as above. */
+adze_value adze_topk(adze_graph *g, adze_value x, int64_t k, int dim, bool largest, adze_value *index);
 /* The mean of all elements, (1). */
 adze_value adze_mean(adze_graph *g, adze_value x);
 /* x/(1 - p) where u >= p, else 0; u in [0,1) of the shape of x, or 1 in some dimensions. */

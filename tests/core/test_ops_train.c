@@ -184,6 +184,11 @@ static adze_value build_reduce(adze_graph *g, int which)
     return adze_reduce(g, IN("x", 5, 31, 3), (adze_reduce_fn)(which / 3), which % 3, which % 2 == 0, NULL);
 }
 
+static adze_value build_topk(adze_graph *g, int which)
+{
+    return adze_topk(g, IN("x", 5, 31, 3), which ? 31 : 7, 1, which, NULL);
+}
+
 static adze_value build_cosine(adze_graph *g, int which)
 {
     adze_value x = which < 3 ? IN("x", 2, 7, 5, 33) : IN("x", 3, 31, 33, 17), z = which < 3 ? IN("z", 2, 7, 5, 33) : IN("z", 3, 31, 33, 17);
@@ -295,6 +300,7 @@ static const op_case cases[] = {
     { "sum", build_reduce, 0, 5, true },               { "mean", build_reduce, 4, 31, true },
     { "var", build_reduce, 8, 3, true },               { "norm", build_reduce, 10, 31, true },
     { "max", build_reduce, 13, 31, false },            { "cosine map", build_cosine, 0, 33, true },
+    { "topk smallest", build_topk, 0, 1, false },      { "topk all", build_topk, 1, 1, false },
     { "cosine 1", build_cosine, 1, 7, true },          { "cosine", build_cosine, 2, 33, true },
     { "cosine loss", build_cosine, 3, 17391, true },   { "cosine map loss", build_cosine, 4, 17, true },
     { "matmul nn", build_matmul, 0, 31, true },        { "matmul tn", build_matmul, 1, 31, true },

@@ -1,11 +1,13 @@
 /* golden_ops.c - cases of single operations, each run through a graph and a plan on the chosen device.
  *
  * A case's tensors have PyTorch's order; spatial ones are turned to (N,H,W,C) before and back after. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/context.h"
+#include "core/knn.h"
 #include "core/map_post.h"
 #include "core/ops.h"
 #include "core/params.h"
@@ -362,6 +364,8 @@ static adze_value build_along_dim(run *r)
         return adze_l2_normalize(g, in(r, "x"), dim_of(r, "x"), form, real(r, "eps"));
     }
     if (strcmp(op, "reduce") == 0) return build_reduce(r);
+    if (strcmp(op, "topk") == 0)
+        return adze_topk(g, in(r, "x"), golden_int(r->attrs, "k", 1), dim_of(r, "x"), flag(r, "largest"), &r->index);
     if (strcmp(op, "cosine_similarity") == 0) return build_cosine(r);
     if (strcmp(op, "cosine_loss") == 0) {
         adze_value x = in(r, "x"), z = in(r, "z");
@@ -564,12 +568,49 @@ static bool run_case(golden *g, const json_t *item, bool train)
     return known;
 }
 
+/* Nearest rows: no operation of the graph but the memory bank's search. */
+static void run_cdist(golden *g, const json_t *item)
+{
+    adze_status st = ADZE_OK;
+    const json_t *attrs = json_object_get(item, "attrs"), *inputs = json_object_get(item, "inputs"), *values = json_object_get(item, "values");
+    int64_t qs[8], ms[8], n;
+    int rank, k = (int)golden_int(attrs, "k", 1);
+    float *q = golden_tensor(json_object_get(inputs, "q"), qs, &rank, &n), *m = golden_tensor(json_object_get(inputs, "m"), ms, &rank, &n);
+    n = qs[0] * k;
+    float *dist = malloc((size_t)n * sizeof *dist), *index = malloc((size_t)n * sizeof *index);
+    int32_t *row = malloc((size_t)n * sizeof *row);
+    adze_bank *bank = NULL;
+    adze_bank_opts opts = ADZE_BANK_OPTS;
+    if (strcmp(g->device, "reference") == 0) opts.isa = ADZE_ISA_REFERENCE;
+    TRY(adze_bank_create(&bank, ms[0], ms[1], &opts));
+    TRY(adze_bank_append(bank, m, ms[0]));
+    TRY(adze_bank_seal(bank));
+    TRY(adze_bank_query(bank, q, qs[0], k, dist, row, NULL));
+    for (int64_t i = 0; i < n; i++) {
+        index[i] = (float)row[i];
+        if (!json_is_true(json_object_get(attrs, "squared"))) dist[i] = sqrtf(dist[i]);
+    }
+    char label[256];
+    snprintf(label, sizeof label, "%s.y", golden_string(item, "name", "?"));
+    golden_check_value(g, label, json_object_get(values, "y"), dist, n, 1.0);
+    snprintf(label, sizeof label, "%s.index", golden_string(item, "name", "?"));
+    golden_check_value(g, label, json_object_get(values, "index"), index, n, 1.0);
+done:
+    if (st != ADZE_OK) golden_expect(g, golden_string(item, "name", "?"), false, "%s", adze_error_message());
+    adze_bank_destroy(bank);
+    free(q), free(m), free(dist), free(index), free(row);
+}
+
 bool golden_ops(golden *g)
 {
     bool known = true;
     size_t i;
     json_t *item;
     json_array_foreach(json_object_get(g->root, "cases"), i, item) {
+        if (strcmp(golden_string(item, "op", ""), "cdist") == 0) {
+            run_cdist(g, item);
+            continue;
+        }
         bool here = run_case(g, item, false);
         if (here && json_object_get(item, "upstream")) here = run_case(g, item, true);
         known &= here;
