@@ -5,6 +5,8 @@
  * flops   6n forward, 3n backward and gradient; far below the memory's pace
  * floor   RD at 256x256, batch 16: 16 x (256*64*64 + 512*32*32 + 1024*16*16) = 29.4 M pairs of floats, 235 MB forward and
  *         352 MB backward over the machine's copy rate
+ * measured  those shapes, 2 threads of an EPYC with AVX-512 (shared, noisy; copying ran at 12 to 15 GB/s): forward 13.8 ms,
+ *         forward and backward 48.6 ms (12.1 GB/s), the maps 27 ms
  * order   blocks of BLOCK elements, eight double sums within each, blocks added one after another: neither the thread count
  *         nor the instruction set changes a bit */
 #include <math.h>
