@@ -176,7 +176,101 @@ static adze_status book_scratchpad(adze_call *c, prepared *p, dnnl_primitive_des
     return add_arg(p, c->ctx->state, DNNL_ARG_SCRATCHPAD, md, DNNL_MEMORY_NONE);
 }
 
+/* The descriptor of a primitive with a scratchpad of ours; `attr` NULL: no post-ops. */
+static adze_status pd_create(dnnl_primitive_desc_t *pd, const void *desc, const_dnnl_primitive_attr_t attr, const onednn *e,
+                             dnnl_primitive_desc_t hint, const char *what)
+{
+    dnnl_primitive_attr_t plain = NULL;
+    adze_status st = attr ? ADZE_OK : user_scratchpad(&plain);
+    if (st == ADZE_OK) st = check(dnnl_primitive_desc_create(pd, desc, attr ? attr : plain, e->engine, hint), what);
+    if (plain) dnnl_primitive_attr_destroy(plain);
+    return st;
+}
+
+/* A forward primitive between two tensors; *pd for what else it wants. On failure nothing is left. */
+static adze_status start(const adze_call *c, const void *desc, const_dnnl_primitive_attr_t attr, const dnnl_memory_desc_t *src,
+                         const dnnl_memory_desc_t *dst, prepared **out, dnnl_primitive_desc_t *pd)
+{
+    adze_status st = ADZE_OK;
+    const onednn *e = c->ctx->state;
+    prepared *p = adze_calloc(1, sizeof *p);
+    *out = NULL, *pd = NULL;
+    REQUIRE(p, ADZE_ENOMEM, "%s: host bytes", c->op->name);
+    TRY(pd_create(pd, desc, attr, e, NULL, c->op->name));
+    TRY(check(dnnl_primitive_create(&p->primitive, *pd), c->op->name));
+    TRY(add_arg(p, e, DNNL_ARG_SRC, src, DNNL_MEMORY_NONE));
+    TRY(add_arg(p, e, DNNL_ARG_DST, dst, DNNL_MEMORY_NONE));
+    *out = p;
+    p = NULL;
+done:
+    prepared_destroy(p);
+    return st;
+}
+
+/* The other end of every prepare: books the scratchpad and hands the state over, or cleans up after `st`. */
+static adze_status finish(adze_call *c, prepared *p, dnnl_primitive_desc_t pd, adze_status st)
+{
+    if (st == ADZE_OK) st = book_scratchpad(c, p, pd);
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    if (st != ADZE_OK) prepared_destroy(p);
+    else c->state = p;
+    return st;
+}
+
+static adze_status run_between(const adze_call *c)
+{
+    const prepared *p = c->state;
+    set_handle(p, DNNL_ARG_SRC, c->in[0].data);
+    set_handle(p, DNNL_ARG_DST, c->out[0].data);
+    set_handle(p, DNNL_ARG_SCRATCHPAD, c->scratch);
+    return execute(p, c);
+}
+
+/* Packs the weights in[w] and copies the bias in[b] if one of them changed since the last time. */
+static adze_status refresh(const adze_call *c, int w, int b)
+{
+    prepared *p = c->state;
+    uint64_t version = *c->in[w].version + (c->in[b].version ? *c->in[b].version : 0);
+    if (version == p->version) return ADZE_OK;
+    if (p->bias) memcpy(p->bias, c->in[b].data, (size_t)adze_shape_count(&c->in[b].shape) * sizeof(float));
+    adze_status st = pack_weights(p, c, c->in[w].data);
+    if (st == ADZE_OK) p->version = version;
+    return st;
+}
+
 /* ---- convolution ---- */
+
+/* The shapes of a convolution as oneDNN wants them; for a transposed one x and y change roles. */
+typedef struct {
+    bool transposed;
+    dnnl_memory_desc_t src, dst, plain, any, bias;
+    dnnl_dims_t strides, dilates, pad_l, pad_r;
+} conv_geometry;
+
+static conv_geometry geometry_of(const adze_call *c)
+{
+    conv_geometry g = { .transposed = c->op == &adze_op_conv_transpose2d };
+    const adze_conv2d_opts *o = &((const conv2d_attrs *)c->attrs)->o;
+    const adze_shape *w = &c->in[CONV2D_W].shape;
+    int64_t G = o->groups, Co = g.transposed ? w->dim[1] * G : w->dim[0];
+    g.src = nhwc_md(&c->in[CONV2D_X].shape);
+    g.dst = nhwc_md(&c->out[0].shape);
+    if (!g.transposed)
+        g.plain = G == 1 ? plain_md(4, w->dim, dnnl_oihw)
+                         : plain_md(5, (int64_t[]){ G, Co / G, w->dim[1], w->dim[2], w->dim[3] }, dnnl_goihw);
+    else /* stored (in, out/groups, kh, kw) */
+        g.plain = G == 1 ? plain_md(4, (int64_t[]){ w->dim[1], w->dim[0], w->dim[2], w->dim[3] }, dnnl_iohw)
+                         : plain_md(5, (int64_t[]){ G, w->dim[1], w->dim[0] / G, w->dim[2], w->dim[3] }, dnnl_giohw);
+    dnnl_memory_desc_init_by_tag(&g.any, g.plain.ndims, g.plain.dims, dnnl_f32, dnnl_format_tag_any);
+    g.bias = plain_md(1, &Co, dnnl_a);
+    for (int d = 0; d < 2; d++) {
+        g.strides[d] = o->stride[d];
+        g.dilates[d] = o->dilation[d] - 1;
+        g.pad_l[d] = o->pad[d];
+        g.pad_r[d] = o->pad[d + 2];
+    }
+    return g;
+}
 
 static bool conv2d_accepts(const adze_call *c)
 {
@@ -206,44 +300,24 @@ done:
 static adze_status conv2d_prepare(adze_call *c)
 {
     adze_status st = ADZE_OK;
-    const conv2d_attrs *a = c->attrs;
     const onednn *e = c->ctx->state;
-    const adze_shape *w = &c->in[CONV2D_W].shape;
     dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t pd = NULL;
-    prepared *p = adze_calloc(1, sizeof *p);
-    REQUIRE(p, ADZE_ENOMEM, "conv2d: host bytes");
-
-    int64_t Co = w->dim[0], G = a->o.groups;
-    dnnl_memory_desc_t src = nhwc_md(&c->in[CONV2D_X].shape), dst = nhwc_md(&c->out[0].shape);
-    dnnl_memory_desc_t plain = G == 1 ? plain_md(4, w->dim, dnnl_oihw)
-                                      : plain_md(5, (int64_t[]){ G, Co / G, w->dim[1], w->dim[2], w->dim[3] }, dnnl_goihw);
-    dnnl_memory_desc_t weights, bias = plain_md(1, &Co, dnnl_a);
-    dnnl_memory_desc_init_by_tag(&weights, plain.ndims, plain.dims, dnnl_f32, dnnl_format_tag_any);
-    bool has_bias = c->in[CONV2D_B].present || c->in[CONV2D_GAMMA].present;
+    prepared *p = NULL;
+    conv_geometry g = geometry_of(c);
+    const dnnl_memory_desc_t *bias = c->in[CONV2D_B].present || c->in[CONV2D_GAMMA].present ? &g.bias : NULL;
     dnnl_convolution_desc_t desc;
-    TRY(check(dnnl_dilated_convolution_forward_desc_init(
-                  &desc, dnnl_forward_inference, dnnl_convolution_direct, &src, &weights, has_bias ? &bias : NULL, &dst,
-                  (dnnl_dims_t){ a->o.stride[0], a->o.stride[1] }, (dnnl_dims_t){ a->o.dilation[0] - 1, a->o.dilation[1] - 1 },
-                  (dnnl_dims_t){ a->o.pad[0], a->o.pad[1] }, (dnnl_dims_t){ a->o.pad[2], a->o.pad[3] }),
-              "convolution"));
+    TRY(check(dnnl_dilated_convolution_forward_desc_init(&desc, dnnl_forward_inference, dnnl_convolution_direct, &g.src, &g.any, bias,
+                                                         &g.dst, g.strides, g.dilates, g.pad_l, g.pad_r), "convolution"));
     TRY(user_scratchpad(&attr));
-    TRY(conv2d_post_ops(c, attr, &dst));
-    TRY(check(dnnl_primitive_desc_create(&pd, &desc, attr, e->engine, NULL), "convolution"));
-    TRY(check(dnnl_primitive_create(&p->primitive, pd), "convolution"));
-    TRY(add_arg(p, e, DNNL_ARG_SRC, &src, DNNL_MEMORY_NONE));
-    TRY(add_arg(p, e, DNNL_ARG_DST, &dst, DNNL_MEMORY_NONE));
+    TRY(conv2d_post_ops(c, attr, &g.dst));
+    TRY(start(c, &desc, attr, &g.src, &g.dst, &p, &pd));
     if (c->in[CONV2D_RESIDUAL].present && !c->in_place)
-        TRY(add_arg(p, e, DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, &dst, DNNL_MEMORY_NONE));
-    TRY(prepare_weights(p, e, &plain, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), has_bias ? &bias : NULL));
-    TRY(book_scratchpad(c, p, pd));
-    c->state = p;
-    p = NULL;
+        TRY(add_arg(p, e, DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, &g.dst, DNNL_MEMORY_NONE));
+    TRY(prepare_weights(p, e, &g.plain, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), bias));
 done:
-    if (pd) dnnl_primitive_desc_destroy(pd);
     if (attr) dnnl_primitive_attr_destroy(attr);
-    prepared_destroy(p);
-    return st;
+    return finish(c, p, pd, st);
 }
 
 /* Folds and packs the weights if a parameter changed since the last time. */
@@ -274,14 +348,10 @@ done:
 
 static adze_status conv2d_run(const adze_call *c)
 {
-    prepared *p = c->state;
     adze_status st = conv2d_refresh(c);
     if (st != ADZE_OK) return st;
-    set_handle(p, DNNL_ARG_SRC, c->in[CONV2D_X].data);
-    set_handle(p, DNNL_ARG_DST, c->out[0].data);
-    set_handle(p, DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, c->in[CONV2D_RESIDUAL].data);
-    set_handle(p, DNNL_ARG_SCRATCHPAD, c->scratch);
-    return execute(p, c);
+    set_handle(c->state, DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, c->in[CONV2D_RESIDUAL].data);
+    return run_between(c);
 }
 
 const adze_kernel adze_onednn_conv2d = {
@@ -300,11 +370,8 @@ static adze_status pool2d_prepare(adze_call *c)
 {
     adze_status st = ADZE_OK;
     const adze_pool2d_opts *o = &((const pool2d_attrs *)c->attrs)->o;
-    const onednn *e = c->ctx->state;
-    dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t pd = NULL;
-    prepared *p = adze_calloc(1, sizeof *p);
-    REQUIRE(p, ADZE_ENOMEM, "pool2d: host bytes");
+    prepared *p = NULL;
     dnnl_memory_desc_t src = nhwc_md(&c->in[0].shape), dst = nhwc_md(&c->out[0].shape);
     dnnl_pooling_v2_desc_t desc;
     dnnl_alg_kind_t kind = o->max                 ? dnnl_pooling_max
@@ -315,32 +382,13 @@ static adze_status pool2d_prepare(adze_call *c)
                   (dnnl_dims_t){ o->kernel[0], o->kernel[1] }, (dnnl_dims_t){ 0, 0 },
                   (dnnl_dims_t){ o->pad[0], o->pad[1] }, (dnnl_dims_t){ o->pad[2], o->pad[3] }),
               "pooling"));
-    TRY(user_scratchpad(&attr));
-    TRY(check(dnnl_primitive_desc_create(&pd, &desc, attr, e->engine, NULL), "pooling"));
-    TRY(check(dnnl_primitive_create(&p->primitive, pd), "pooling"));
-    TRY(add_arg(p, e, DNNL_ARG_SRC, &src, DNNL_MEMORY_NONE));
-    TRY(add_arg(p, e, DNNL_ARG_DST, &dst, DNNL_MEMORY_NONE));
-    TRY(book_scratchpad(c, p, pd));
-    c->state = p;
-    p = NULL;
+    TRY(start(c, &desc, NULL, &src, &dst, &p, &pd));
 done:
-    if (pd) dnnl_primitive_desc_destroy(pd);
-    if (attr) dnnl_primitive_attr_destroy(attr);
-    prepared_destroy(p);
-    return st;
-}
-
-static adze_status pool2d_run(const adze_call *c)
-{
-    prepared *p = c->state;
-    set_handle(p, DNNL_ARG_SRC, c->in[0].data);
-    set_handle(p, DNNL_ARG_DST, c->out[0].data);
-    set_handle(p, DNNL_ARG_SCRATCHPAD, c->scratch);
-    return execute(p, c);
+    return finish(c, p, pd, st);
 }
 
 const adze_kernel adze_onednn_pool2d = {
-    .name = "onednn", .accepts = pool2d_accepts, .prepare = pool2d_prepare, .run = pool2d_run, .release = release,
+    .name = "onednn", .accepts = pool2d_accepts, .prepare = pool2d_prepare, .run = run_between, .release = release,
 };
 
 /* ---- fully connected ---- */
@@ -353,50 +401,27 @@ static bool linear_accepts(const adze_call *c)
 static adze_status linear_prepare(adze_call *c)
 {
     adze_status st = ADZE_OK;
-    const onednn *e = c->ctx->state;
-    dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t pd = NULL;
-    prepared *p = adze_calloc(1, sizeof *p);
-    REQUIRE(p, ADZE_ENOMEM, "linear: host bytes");
+    prepared *p = NULL;
     int64_t M = c->in[LINEAR_W].shape.dim[0], K = c->in[LINEAR_W].shape.dim[1];
     int64_t rows = adze_shape_count(&c->in[LINEAR_X].shape) / K;
     dnnl_memory_desc_t src = plain_md(2, (int64_t[]){ rows, K }, dnnl_ab), dst = plain_md(2, (int64_t[]){ rows, M }, dnnl_ab);
     dnnl_memory_desc_t plain = plain_md(2, (int64_t[]){ K, M }, dnnl_ba), bias = plain_md(2, (int64_t[]){ 1, M }, dnnl_ab);
     dnnl_memory_desc_t weights;
     dnnl_memory_desc_init_by_tag(&weights, 2, plain.dims, dnnl_f32, dnnl_format_tag_any);
-    bool has_bias = c->in[LINEAR_B].present;
+    const dnnl_memory_desc_t *b = c->in[LINEAR_B].present ? &bias : NULL;
     dnnl_matmul_desc_t desc;
-    TRY(check(dnnl_matmul_desc_init(&desc, &src, &weights, has_bias ? &bias : NULL, &dst), "matmul"));
-    TRY(user_scratchpad(&attr));
-    TRY(check(dnnl_primitive_desc_create(&pd, &desc, attr, e->engine, NULL), "matmul"));
-    TRY(check(dnnl_primitive_create(&p->primitive, pd), "matmul"));
-    TRY(add_arg(p, e, DNNL_ARG_SRC, &src, DNNL_MEMORY_NONE));
-    TRY(add_arg(p, e, DNNL_ARG_DST, &dst, DNNL_MEMORY_NONE));
-    TRY(prepare_weights(p, e, &plain, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), has_bias ? &bias : NULL));
-    TRY(book_scratchpad(c, p, pd));
-    c->state = p;
-    p = NULL;
+    TRY(check(dnnl_matmul_desc_init(&desc, &src, &weights, b, &dst), "matmul"));
+    TRY(start(c, &desc, NULL, &src, &dst, &p, &pd));
+    TRY(prepare_weights(p, c->ctx->state, &plain, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), b));
 done:
-    if (pd) dnnl_primitive_desc_destroy(pd);
-    if (attr) dnnl_primitive_attr_destroy(attr);
-    prepared_destroy(p);
-    return st;
+    return finish(c, p, pd, st);
 }
 
 static adze_status linear_run(const adze_call *c)
 {
-    prepared *p = c->state;
-    uint64_t version = *c->in[LINEAR_W].version + (c->in[LINEAR_B].version ? *c->in[LINEAR_B].version : 0);
-    if (version != p->version) {
-        if (p->bias) memcpy(p->bias, c->in[LINEAR_B].data, (size_t)c->in[LINEAR_W].shape.dim[0] * sizeof(float));
-        adze_status st = pack_weights(p, c, c->in[LINEAR_W].data);
-        if (st != ADZE_OK) return st;
-        p->version = version;
-    }
-    set_handle(p, DNNL_ARG_SRC, c->in[LINEAR_X].data);
-    set_handle(p, DNNL_ARG_DST, c->out[0].data);
-    set_handle(p, DNNL_ARG_SCRATCHPAD, c->scratch);
-    return execute(p, c);
+    adze_status st = refresh(c, LINEAR_W, LINEAR_B);
+    return st == ADZE_OK ? run_between(c) : st;
 }
 
 const adze_kernel adze_onednn_linear = {
@@ -434,47 +459,6 @@ static void release_conv_backward(adze_call *c)
     c->state = NULL;
 }
 
-/* The shapes of a convolution as oneDNN wants them; for a transposed one x and y change roles. */
-typedef struct {
-    bool transposed;
-    dnnl_memory_desc_t src, dst, plain, any, bias;
-    dnnl_dims_t strides, dilates, pad_l, pad_r;
-} conv_geometry;
-
-static conv_geometry geometry_of(const adze_call *c)
-{
-    conv_geometry g = { .transposed = c->op == &adze_op_conv_transpose2d };
-    const adze_conv2d_opts *o = &((const conv2d_attrs *)c->attrs)->o;
-    const adze_shape *w = &c->in[CONV2D_W].shape;
-    int64_t G = o->groups, Co = g.transposed ? w->dim[1] * G : w->dim[0];
-    g.src = nhwc_md(&c->in[CONV2D_X].shape);
-    g.dst = nhwc_md(&c->out[0].shape);
-    if (!g.transposed)
-        g.plain = G == 1 ? plain_md(4, w->dim, dnnl_oihw)
-                         : plain_md(5, (int64_t[]){ G, Co / G, w->dim[1], w->dim[2], w->dim[3] }, dnnl_goihw);
-    else /* stored (in, out/groups, kh, kw) */
-        g.plain = G == 1 ? plain_md(4, (int64_t[]){ w->dim[1], w->dim[0], w->dim[2], w->dim[3] }, dnnl_iohw)
-                         : plain_md(5, (int64_t[]){ G, w->dim[1], w->dim[0] / G, w->dim[2], w->dim[3] }, dnnl_giohw);
-    dnnl_memory_desc_init_by_tag(&g.any, g.plain.ndims, g.plain.dims, dnnl_f32, dnnl_format_tag_any);
-    g.bias = plain_md(1, &Co, dnnl_a);
-    for (int d = 0; d < 2; d++) {
-        g.strides[d] = o->stride[d];
-        g.dilates[d] = o->dilation[d] - 1;
-        g.pad_l[d] = o->pad[d];
-        g.pad_r[d] = o->pad[d + 2];
-    }
-    return g;
-}
-
-static adze_status pd_create(dnnl_primitive_desc_t *pd, const void *desc, const onednn *e, dnnl_primitive_desc_t hint, const char *what)
-{
-    dnnl_primitive_attr_t attr = NULL;
-    adze_status st = user_scratchpad(&attr);
-    if (st == ADZE_OK) st = check(dnnl_primitive_desc_create(pd, desc, attr, e->engine, hint), what);
-    if (attr) dnnl_primitive_attr_destroy(attr);
-    return st;
-}
-
 /* The forward primitive descriptor that the backward ones take as a hint. */
 static adze_status forward_hint(const conv_geometry *g, const onednn *e, dnnl_primitive_desc_t *pd)
 {
@@ -483,13 +467,13 @@ static adze_status forward_hint(const conv_geometry *g, const onednn *e, dnnl_pr
         adze_status st = check(dnnl_dilated_deconvolution_forward_desc_init(&desc, dnnl_forward_training, dnnl_deconvolution_direct,
                                                                             &g->src, &g->any, NULL, &g->dst, g->strides, g->dilates,
                                                                             g->pad_l, g->pad_r), "transposed convolution");
-        return st == ADZE_OK ? pd_create(pd, &desc, e, NULL, "transposed convolution") : st;
+        return st == ADZE_OK ? pd_create(pd, &desc, NULL, e, NULL, "transposed convolution") : st;
     }
     dnnl_convolution_desc_t desc;
     adze_status st = check(dnnl_dilated_convolution_forward_desc_init(&desc, dnnl_forward_training, dnnl_convolution_direct, &g->src,
                                                                       &g->any, NULL, &g->dst, g->strides, g->dilates, g->pad_l,
                                                                       g->pad_r), "convolution");
-    return st == ADZE_OK ? pd_create(pd, &desc, e, NULL, "convolution") : st;
+    return st == ADZE_OK ? pd_create(pd, &desc, NULL, e, NULL, "convolution") : st;
 }
 
 static size_t scratch_of(dnnl_primitive_desc_t pd)
@@ -516,12 +500,12 @@ static adze_status prepare_data_gradient(const adze_call *c, conv_backward *b, c
         dnnl_deconvolution_desc_t desc;
         TRY(check(dnnl_dilated_deconvolution_backward_data_desc_init(&desc, dnnl_deconvolution_direct, &g->src, &g->any, &g->dst,
                                                                      g->strides, g->dilates, g->pad_l, g->pad_r), "gradient"));
-        TRY(pd_create(&pd, &desc, e, hint, "gradient of x"));
+        TRY(pd_create(&pd, &desc, NULL, e, hint, "gradient of x"));
     } else {
         dnnl_convolution_desc_t desc;
         TRY(check(dnnl_dilated_convolution_backward_data_desc_init(&desc, dnnl_convolution_direct, &g->src, &g->any, &g->dst,
                                                                    g->strides, g->dilates, g->pad_l, g->pad_r), "gradient"));
-        TRY(pd_create(&pd, &desc, e, hint, "gradient of x"));
+        TRY(pd_create(&pd, &desc, NULL, e, hint, "gradient of x"));
     }
     TRY(check(dnnl_primitive_create(&p->primitive, pd), "gradient of x"));
     TRY(add_arg(p, e, DNNL_ARG_DIFF_DST, &g->dst, DNNL_MEMORY_NONE));
@@ -547,13 +531,13 @@ static adze_status prepare_weights_gradient(const adze_call *c, conv_backward *b
         TRY(check(dnnl_dilated_deconvolution_backward_weights_desc_init(&desc, dnnl_deconvolution_direct, &g->src, &g->any,
                                                                         bias ? &g->bias : NULL, &g->dst, g->strides, g->dilates,
                                                                         g->pad_l, g->pad_r), "gradient"));
-        TRY(pd_create(&pd, &desc, e, hint, "gradient of w"));
+        TRY(pd_create(&pd, &desc, NULL, e, hint, "gradient of w"));
     } else {
         dnnl_convolution_desc_t desc;
         TRY(check(dnnl_dilated_convolution_backward_weights_desc_init(&desc, dnnl_convolution_direct, &g->src, &g->any,
                                                                       bias ? &g->bias : NULL, &g->dst, g->strides, g->dilates,
                                                                       g->pad_l, g->pad_r), "gradient"));
-        TRY(pd_create(&pd, &desc, e, hint, "gradient of w"));
+        TRY(pd_create(&pd, &desc, NULL, e, hint, "gradient of w"));
     }
     const dnnl_memory_desc_t *md = dnnl_primitive_desc_query_md(pd, dnnl_query_diff_weights_md, 0);
     TRY(check(dnnl_primitive_create(&p->primitive, pd), "gradient of w"));
@@ -678,44 +662,23 @@ const adze_kernel adze_onednn_conv_backward = {
 static adze_status conv_transpose2d_prepare(adze_call *c)
 {
     adze_status st = ADZE_OK;
-    const onednn *e = c->ctx->state;
     dnnl_primitive_desc_t pd = NULL;
+    prepared *p = NULL;
     conv_geometry g = geometry_of(c);
-    bool has_bias = c->in[CONV2D_B].present;
-    prepared *p = adze_calloc(1, sizeof *p);
-    REQUIRE(p, ADZE_ENOMEM, "conv_transpose2d: host bytes");
+    const dnnl_memory_desc_t *bias = c->in[CONV2D_B].present ? &g.bias : NULL;
     dnnl_deconvolution_desc_t desc;
     TRY(check(dnnl_dilated_deconvolution_forward_desc_init(&desc, dnnl_forward_inference, dnnl_deconvolution_direct, &g.src, &g.any,
-                                                           has_bias ? &g.bias : NULL, &g.dst, g.strides, g.dilates, g.pad_l, g.pad_r),
-              "transposed convolution"));
-    TRY(pd_create(&pd, &desc, e, NULL, "transposed convolution"));
-    TRY(check(dnnl_primitive_create(&p->primitive, pd), "transposed convolution"));
-    TRY(add_arg(p, e, DNNL_ARG_SRC, &g.src, DNNL_MEMORY_NONE));
-    TRY(add_arg(p, e, DNNL_ARG_DST, &g.dst, DNNL_MEMORY_NONE));
-    TRY(prepare_weights(p, e, &g.plain, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), has_bias ? &g.bias : NULL));
-    TRY(book_scratchpad(c, p, pd));
-    c->state = p;
-    p = NULL;
+                                                           bias, &g.dst, g.strides, g.dilates, g.pad_l, g.pad_r), c->op->name));
+    TRY(start(c, &desc, NULL, &g.src, &g.dst, &p, &pd));
+    TRY(prepare_weights(p, c->ctx->state, &g.plain, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), bias));
 done:
-    if (pd) dnnl_primitive_desc_destroy(pd);
-    prepared_destroy(p);
-    return st;
+    return finish(c, p, pd, st);
 }
 
 static adze_status conv_transpose2d_run(const adze_call *c)
 {
-    prepared *p = c->state;
-    uint64_t version = *c->in[CONV2D_W].version + (c->in[CONV2D_B].version ? *c->in[CONV2D_B].version : 0);
-    if (version != p->version) {
-        if (p->bias) memcpy(p->bias, c->in[CONV2D_B].data, (size_t)adze_shape_count(&c->in[CONV2D_B].shape) * sizeof(float));
-        adze_status st = pack_weights(p, c, c->in[CONV2D_W].data);
-        if (st != ADZE_OK) return st;
-        p->version = version;
-    }
-    set_handle(p, DNNL_ARG_SRC, c->in[CONV2D_X].data);
-    set_handle(p, DNNL_ARG_DST, c->out[0].data);
-    set_handle(p, DNNL_ARG_SCRATCHPAD, c->scratch);
-    return execute(p, c);
+    adze_status st = refresh(c, CONV2D_W, CONV2D_B);
+    return st == ADZE_OK ? run_between(c) : st;
 }
 
 const adze_kernel adze_onednn_conv_transpose2d = {
