@@ -69,7 +69,7 @@ INLINE void run_act(int act, const adze_call *c)
     const float *x = c->in[0].data;
     float *y = c->out[0].data, a = attrs->a, b = attrs->b;
     int64_t n = adze_shape_count(&c->in[0].shape);
-#pragma omp parallel for simd schedule(static)
+#pragma omp parallel for simd schedule(static) if (n >= 16384)
     for (int64_t i = 0; i < n; i++) y[i] = apply(act, a, b, x[i]);
 }
 
@@ -80,10 +80,10 @@ INLINE void run_backward_act(int act, const adze_call *c)
     float *dx = c->in[0].grad, a = attrs->a, b = attrs->b;
     int64_t n = adze_shape_count(&c->in[0].shape);
     if (c->in[0].accumulate) {
-#pragma omp parallel for simd schedule(static)
+#pragma omp parallel for simd schedule(static) if (n >= 16384)
         for (int64_t i = 0; i < n; i++) dx[i] += dy[i] * slope(act, a, b, x[i]);
     } else {
-#pragma omp parallel for simd schedule(static)
+#pragma omp parallel for simd schedule(static) if (n >= 16384)
         for (int64_t i = 0; i < n; i++) dx[i] = dy[i] * slope(act, a, b, x[i]);
     }
 }

@@ -55,7 +55,7 @@ INLINE float pulled_back(int fn, int k, float x, float z, float dy)
 /* Both operands of y's size. */
 INLINE void combine_equal(int fn, const float *x, const float *z, int64_t n, float *y)
 {
-#pragma omp parallel for simd schedule(static)
+#pragma omp parallel for simd schedule(static) if (n >= 16384) /* scalars: losses are added here */
     for (int64_t i = 0; i < n; i++) y[i] = apply(fn, x[i], z[i]);
 }
 
@@ -94,7 +94,7 @@ INLINE void run_fn(int fn, const adze_call *c)
 INLINE void full_gradient(int fn, int k, const float *own, const float *o, pattern p, const float *dy, bool add, float *grad)
 {
     if (is_full(p)) {
-#pragma omp parallel for simd schedule(static)
+#pragma omp parallel for simd schedule(static) if (p.period >= 16384)
         for (int64_t i = 0; i < p.period; i++) {
             float a = own ? own[i] : 0.0f, b = o ? o[i] : 0.0f;
             float g = k == 0 ? pulled_back(fn, 0, a, b, dy[i]) : pulled_back(fn, 1, b, a, dy[i]);

@@ -600,7 +600,7 @@ done:
 
 static void add_floats(float *to, const float *from, int64_t n)
 {
-#pragma omp parallel for simd schedule(static)
+#pragma omp parallel for simd schedule(static) if (n >= 16384)
     for (int64_t i = 0; i < n; i++) to[i] += from[i];
 }
 

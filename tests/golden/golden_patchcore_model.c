@@ -135,7 +135,7 @@ static adze_status embed(golden *g)
         data[k] = floats(count);
         golden_nchw_to_nhwc(nchw, s[0], s[1], s[2], s[3], data[k]);
         free(nchw);
-        char name[16];
+        char name[24];
         snprintf(name, sizeof name, "feature%d", k);
         value[k] = adze_graph_input(e.graph, name, ADZE_SHAPE(s[0], s[2], s[3], s[1]));
         if (k == 0) h0 = s[2], w0 = s[3];
@@ -209,7 +209,7 @@ static adze_status features_of(golden *g, const char *set, bool stages, float **
         free(part);
         if (!stages || from > 0) continue;
         for (int k = 2; k <= 3; k++) {
-            char name[16];
+            char name[24];
             snprintf(name, sizeof name, "tap.layer%d", k);
             float *map = take(&e, name, &all), *turned = floats(all);
             adze_shape t = adze_graph_shape(e.graph, tap[k]);

@@ -79,7 +79,7 @@ static adze_status build(rd_case *c, bool train)
     for (size_t i = 0; i < sizeof inside / sizeof *inside; i++)
         if (json_object_get(c->values, inside[i].name)) adze_graph_output(c->graph, inside[i].name, inside[i].v);
     for (int k = 0; k < LEVELS; k++) {
-        char name[16];
+        char name[24];
         snprintf(name, sizeof name, "level%d", k);
         adze_graph_output(c->graph, name, c->level[k]);
     }
@@ -189,7 +189,7 @@ static adze_status check_map_gradients(rd_case *c)
         float *x = malloc((size_t)n * sizeof *x), *y = malloc((size_t)n * sizeof *y);
         adze_status st = adze_plan_read_grad(c->plan, c->s[k], x);
         golden_nhwc_to_nchw(x, s.dim[0], s.dim[3], s.dim[1], s.dim[2], y);
-        char name[16];
+        char name[24];
         snprintf(name, sizeof name, "ds%d", k + 1);
         if (st == ADZE_OK) check_both(c, name, y, n);
         free(x), free(y);
@@ -395,7 +395,7 @@ static adze_status inference(rd_case *c)
         if (st == ADZE_OK) st = adze_map_upsample(small, c->B, s.dim[1], s.dim[2], c->size, c->size, &opts, large);
         free(small);
         TRY(st);
-        char name[8];
+        char name[24];
         snprintf(name, sizeof name, "u%d", k + 1);
         golden_check(c->g, name, large, n);
         for (int64_t i = 0; i < n; i++) sum[i] += large[i];
