@@ -406,7 +406,11 @@ size_t adze_plan_arena_bytes(const adze_plan *plan) { return plan->arena_bytes; 
 static double step_flops(const plan_step *step)
 {
     const adze_call *c = &step->call;
-    return c->op->flops ? c->op->flops(c) : (double)adze_shape_count(&c->out[0].shape);
+    double forward = c->op->flops ? c->op->flops(c) : (double)adze_shape_count(&c->out[0].shape);
+    if (!step->backward) return forward;
+    int gradients = 0; /* each gradient of a product costs what the product did */
+    for (int i = 0; i < 2 && i < c->n_in; i++) gradients += c->in[i].wanted;
+    return forward * (gradients > 0 ? gradients : 1);
 }
 
 /* Bytes that the step has to move at least: every operand once. */
