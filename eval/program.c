@@ -153,12 +153,22 @@ done:
     return open;
 }
 
+/* The error, and for a failed allocation what can be done about it if the message does not say so itself. */
+static void print_error(const adze_program *p, adze_status st)
+{
+    const char *message = adze_error_message();
+    if (st == ADZE_ENOMEM && adze_memory_limit() > 0 && !strstr(message, "--memory-limit"))
+        adze_log_write(&p->log, ADZE_LOG_ERROR, "%s; --memory-limit is %s: a larger one, a smaller --size or --batch helps", message,
+                       adze_program_bytes(adze_memory_limit()));
+    else adze_log_write(&p->log, ADZE_LOG_ERROR, "%s", message);
+}
+
 int adze_program_close(adze_program *p, adze_status st)
 {
     adze_progress_destroy(p->progress);
     p->progress = NULL;
     p->log.progress = NULL;
-    if (st != ADZE_OK) adze_log_write(&p->log, ADZE_LOG_ERROR, "%s", adze_error_message());
+    if (st != ADZE_OK) print_error(p, st);
     adze_options_destroy(p->options);
     adze_free((void *)p->command);
     return adze_status_exit_code(st);

@@ -1,0 +1,69 @@
+#!/bin/bash
+# test_programs.sh BIN MAKE_WEIGHTS - adze-train, adze-eval and adze-predict one after the other on a made-up data set: the
+# files they write, the same bytes for the same command, configuration files, resuming.
+. "$(dirname "$0")/toy.sh"
+
+# One model per class, then everything that the evaluator writes.
+expect 0 '*product_01: bank of *product_02: bank of *' adze-train "${model[@]}" --data toy --out run
+for file in run.json product_01/model.h5 product_02/model.h5; do [ -s run/$file ] || complain "no run/$file"; done
+expect 0 '*| product?_01 |*| product?_02 |*| \*\*mean\*\* |*' adze-eval --model run --data toy --out result --save-maps --log quiet
+for file in metrics.json metrics.md metrics.csv metrics.tex scores.csv maps.h5 report.html heatmaps/product_01/good/000.png; do
+  [ -s result/$file ] || complain "no result/$file"
+done
+[ "$(wc -l <result/scores.csv)" = 15 ] || complain "scores.csv has $(wc -l <result/scores.csv) lines, want 15"
+[ "$(head -n 1 result/scores.csv)" = class,path,label,score ] || complain "scores.csv begins with $(head -n 1 result/scores.csv)"
+expect 0 '*product_01/product_01/test/good/000.png*64,64*' bash -c "adze-weights list result/maps.h5"
+grep -q 'https\?://[a-z]' <(grep -o 'src="[^"]\{0,40\}\|href="[^"]\{0,40\}' result/report.html) && complain "the report loads something"
+
+# The same command, the same bytes; --config takes what --print-config gives.
+expect 0 '*' adze-train "${model[@]}" --data toy --out again --log quiet
+expect 0 '*' adze-eval --model again --data toy --out result2 --save-maps --log quiet
+for class in product_01 product_02; do same run/$class/model.h5 again/$class/model.h5; done
+same result/scores.csv result2/scores.csv
+same result/maps.h5 result2/maps.h5
+same <(grep -v '"model"' result/metrics.json) <(grep -v '"model"' result2/metrics.json)
+adze-train "${model[@]}" --data toy --class product_01 --seed 7 --out config --print-config >config.yaml || complain "--print-config failed"
+expect 0 '*' adze-train --config config.yaml --log quiet
+expect 0 '*' adze-train "${model[@]}" --data toy --class product_01 --seed 7 --out typed --log quiet
+same config/product_01/model.h5 typed/product_01/model.h5
+differ config/product_01/model.h5 run/product_01/model.h5
+
+# The picture's own scores, whoever asks.
+expect 0 'path,score*' adze-predict --model run/product_01/model.h5 toy/product_01/test --log quiet
+adze-predict --model run/product_01/model.h5 toy/product_01/test --out pictures --log quiet >predicted.csv || complain "adze-predict failed"
+same <(sed -n 's|^product_01,\(.*\),[01],\(.*\)$|\1 \2|p' result/scores.csv | sort | awk '{printf "%s %.5g\n", $1, $2}') \
+  <(sed -n 's|^toy/\(.*\),\(.*\)$|\1 \2|p' predicted.csv | sort | awk '{printf "%s %.5g\n", $1, $2}')
+[ "$(find pictures -name '*.png' | wc -l)" = 7 ] || complain "adze-predict --out wrote $(find pictures -name '*.png' | wc -l) pictures, want 7"
+good=toy/product_01/train/good/000.png
+expect 0 '*,good' adze-predict --model run/product_01/model.h5 --threshold 1e9 --exit-verdict $good --log quiet
+expect 1 '*,anomalous' adze-predict --model run/product_01/model.h5 --threshold -1 --exit-verdict $good --log quiet
+expect 0 '*,anomalous' adze-predict --model run/product_01/model.h5 --threshold -1 $good --log quiet
+expect 2 '*--exit-verdict needs --threshold*' adze-predict --model run/product_01/model.h5 --exit-verdict $good
+
+# One model for all classes; it serves each of them.
+expect 0 '*joint: bank of *' adze-train "${model[@]}" --data toy --joint --out joint
+[ -s joint/joint/model.h5 ] || complain "no joint/joint/model.h5"
+expect 0 '*| product?_01 |*| product?_02 |*' adze-eval --model joint --data toy --out joint-result --heatmaps=no --log quiet
+[ -e joint-result/heatmaps ] && complain "--heatmaps=no wrote some"
+
+# Resuming leaves what is finished and makes what is not.
+before=$(stat -c %Y.%i run/product_01/model.h5)
+cp run/product_02/model.h5 wanted.h5
+rm run/product_02/model.h5
+expect 0 '*product_01: *exists, left as it is*product_02: bank of *' adze-train "${model[@]}" --data toy --out run --resume
+[ "$before" = "$(stat -c %Y.%i run/product_01/model.h5)" ] || complain "--resume wrote a finished class again"
+same run/product_02/model.h5 wanted.h5
+
+# Results are kept unless --force.
+expect 2 '*run/product_01/model.h5 exists*--force*' adze-train "${model[@]}" --data toy --out run
+expect 2 '*result/metrics.json exists*--force*' adze-eval --model run --data toy --out result
+expect 0 '*' adze-train "${model[@]}" --data toy --out run --force --log quiet
+expect 0 '*' adze-eval --model run --data toy --out result --force --log quiet
+
+# Looking without doing.
+expect 0 '*conv2d*' adze-train "${model[@]}" --data toy --print-plan
+expect 0 '*peak memory of fitting*' adze-train "${model[@]}" --data toy --dry-run --out dry
+expect 0 '*peak memory of scoring*' adze-eval --model run --data toy --dry-run
+[ -e dry ] && complain "--dry-run wrote something"
+nothing_half .
+exit $failed
