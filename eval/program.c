@@ -266,6 +266,7 @@ done:
 
 size_t adze_program_peak_bytes(void)
 {
-    struct rusage usage;
-    return getrusage(RUSAGE_SELF, &usage) == 0 ? (size_t)usage.ru_maxrss * 1024 : 0;
+    struct rusage own, ended;
+    if (getrusage(RUSAGE_SELF, &own) != 0 || getrusage(RUSAGE_CHILDREN, &ended) != 0) return 0;
+    return (size_t)(own.ru_maxrss > ended.ru_maxrss ? own.ru_maxrss : ended.ru_maxrss) * 1024;
 }

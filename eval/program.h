@@ -54,7 +54,7 @@ adze_status adze_program_check_interrupt(void);
 adze_status adze_program_memory(adze_program *p, const adze_memory_item *items, const char *what);
 /* Refuses a folder that holds results (the file `marker`), unless --force; creates it. */
 adze_status adze_program_output(adze_program *p, const char *folder, const char *marker);
-/* Peak resident memory of this process, from the system. */
+/* Peak resident memory of this process, or of the largest that it started and that has ended, from the system. */
 size_t adze_program_peak_bytes(void);
 /* "1.25 GB" into a buffer of this thread. */
 const char *adze_program_bytes(size_t n_bytes);

@@ -1,6 +1,7 @@
 /* adze_train.c - the program adze-train: fits a method to the good pictures of each class.
  * Order: options, data, weights, device; then per class: model, memory check, pictures through the loader, fit, checkpoint. */
 #include <inttypes.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,6 +16,7 @@
 #include "eval/program.h"
 #include "models/backbone.h"
 #include "train/gradient_run.h"
+#include "train/job_queue.h"
 #include "train/run_record.h"
 #include "train/weights_path.h"
 
@@ -29,6 +31,9 @@ static const adze_option own[] = {
       .help = "keep what the frozen part computes for a picture: in memory if it fits, always, or never; the results are the same" },
     { .name = "tensorboard", .type = ADZE_OPTION_FLAG, .group = "Training", .help = "also write TensorBoard event files" },
     { .name = "joint", .type = ADZE_OPTION_FLAG, .group = "Data", .help = "one model over all classes, as RUN/joint/model.h5" },
+    { .name = "jobs", .type = ADZE_OPTION_INT, .min = 1, .max = 1024, .metavar = "N", .group = "Compute",
+      .help = "classes side by side, each in a process of its own, which share --threads and --memory-limit; one that fails does not "
+              "stop the others" },
     { .name = "resume", .type = ADZE_OPTION_FLAG, .group = "Run", .properties = ADZE_OPTION_ACTION,
       .help = "go on with a run: classes that have a model are left as they are" },
 };
@@ -388,6 +393,81 @@ done:
     return st;
 }
 
+/* What the classes of --jobs share. */
+typedef struct {
+    run *r;
+    const char *const *names;
+    int64_t at_once;
+} side_by_side;
+
+/* One class in a process of its own; gives back its part of the record. */
+static adze_status fit_apart(void *user, int64_t i, adze_text *classes)
+{
+    adze_status st = ADZE_OK;
+    side_by_side *s = user;
+    run *r = s->r;
+    int64_t count;
+    const adze_data_item *items = adze_dataset_items(r->data, s->names[i], ADZE_SPLIT_TRAIN, &count);
+    adze_progress_opts lines = { .file = stderr, .output = r->p->log.output }; /* nobody else's line is redrawn */
+    adze_progress_destroy(r->p->progress);
+    r->p->progress = r->p->log.progress = NULL;
+    TRY(adze_progress_create(&r->p->progress, &lines));
+    r->p->log.progress = r->p->progress;
+    adze_memory_limit_set(adze_memory_limit() / (size_t)s->at_once);
+    TRY(adze_program_device(r->p, &r->ctx));
+    TRY(fit_model(r, s->names[i], &s->names[i], 1, items, count));
+    adze_text_append(classes, r->record.classes.s ? r->record.classes.s : "");
+done:
+    return st;
+}
+
+static void class_ended(void *user, int64_t i, const job_end *end)
+{
+    const side_by_side *s = user;
+    if (end->status != ADZE_OK) adze_log_write(&s->r->p->log, ADZE_LOG_ERROR, "class %s: %s", s->names[i], end->text.s ? end->text.s : "");
+}
+
+/* Threads of one process among `at_once`, unless they are given. */
+static adze_status share_threads(const run *r, int64_t at_once)
+{
+    cpu_set_t set;
+    char text[24];
+    if (adze_options_given(r->p->options, "threads") || sched_getaffinity(0, sizeof set, &set) != 0) return ADZE_OK;
+    int64_t threads = CPU_COUNT(&set) / at_once;
+    snprintf(text, sizeof text, "%" PRId64, threads > 0 ? threads : 1);
+    return adze_options_set(r->p->options, "threads", text, ADZE_ORIGIN_COMMAND, "--jobs");
+}
+
+/* --jobs: all classes as a queue. `failed` lists those that did not finish, *worst is the status with the highest exit status. */
+static adze_status fit_side_by_side(run *r, const char *const *names, int64_t n, adze_status *worst, adze_text *failed)
+{
+    adze_status st = ADZE_OK;
+    int64_t jobs = adze_options_int(r->p->options, "jobs");
+    side_by_side s = { r, names, jobs < n ? jobs : n };
+    job_end *end = adze_calloc((size_t)n, sizeof *end);
+    REQUIRE(end, ADZE_ENOMEM, "a list of %" PRId64 " classes", n);
+    TRY(share_threads(r, s.at_once));
+    job_queue queue = { .n = n, .at_once = s.at_once, .work = fit_apart, .ended = class_ended, .user = &s };
+    st = job_queue_run(&queue, end);
+    for (int64_t i = 0; i < n; i++) {
+        bool fine = end[i].status == ADZE_OK;
+        adze_log_write(&r->p->log, ADZE_LOG_INFO, "%-24s %-11s %9.1f s", names[i],
+                       fine ? "finished" : end[i].status == ADZE_EINTERRUPTED ? "interrupted" : "failed", end[i].seconds);
+        if (fine) run_record_join(&r->record, end[i].text.s);
+        if (fine) continue;
+        adze_text_printf(failed, "%s%s", failed->n_bytes ? ", " : "", names[i]);
+        if (adze_status_exit_code(end[i].status) > adze_status_exit_code(*worst)) *worst = end[i].status;
+    }
+    if (st == ADZE_EINTERRUPTED) st = adze_fail(st, "interrupted; go on with --resume");
+    TRY(st);
+    TRY(adze_text_check(failed, "a list of classes"));
+    if (failed->s) run_record_text(&r->record, "failed", failed->s);
+done:
+    if (end) job_queue_free(end, n);
+    adze_free(end);
+    return st;
+}
+
 static adze_status print_config(const run *r)
 {
     adze_text t = ADZE_TEXT_EMPTY;
@@ -402,6 +482,8 @@ static adze_status fit_all(run *r)
     adze_status st = ADZE_OK;
     const char **names = NULL;
     int64_t n = 0;
+    adze_status worst = ADZE_OK;
+    adze_text failed = ADZE_TEXT_EMPTY;
     const adze_options *o = r->p->options;
     TRY(open_model_parts(r));
     if (adze_options_flag(o, "print-config")) {
@@ -414,9 +496,11 @@ static adze_status fit_all(run *r)
     REQUIRE(dry || r->out, ADZE_EINVAL, "--out is missing: the folder of the run");
     TRY(adze_dataset_open(&r->data, adze_options_string(o, "data"), NULL));
     TRY(chosen_classes(r, &names, &n));
+    bool apart = adze_options_given(o, "jobs") && n > 0 && !dry && !adze_options_flag(o, "joint");
+    if (apart) TRY(fit_side_by_side(r, names, n, &worst, &failed)); /* before there are threads */
     TRY(adze_program_device(r->p, &r->ctx));
     if (adze_options_flag(o, "joint")) TRY(fit_joint(r, names, n));
-    else
+    else if (!apart)
         for (int64_t i = 0; i < n; i++) {
             int64_t count;
             const adze_data_item *items = adze_dataset_items(r->data, names[i], ADZE_SPLIT_TRAIN, &count);
@@ -424,7 +508,9 @@ static adze_status fit_all(run *r)
             if (adze_options_flag(o, "print-plan")) break; /* the same for every class */
         }
     if (!dry) TRY(run_record_write(&r->record, r->p, r->method_options, r->ctx, r->data, r->out));
+    REQUIRE(!failed.s, worst, "failed: %s", failed.s);
 done:
+    adze_text_destroy(&failed);
     adze_free(names);
     return st;
 }

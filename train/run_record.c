@@ -39,6 +39,13 @@ void run_record_class(run_record *r, const char *name, int64_t n_images, double 
     adze_text_append(&r->classes, "}");
 }
 
+void run_record_join(run_record *r, const char *classes)
+{
+    if (!classes || !*classes) return;
+    if (r->classes.n_bytes) adze_text_append(&r->classes, ",");
+    adze_text_append(&r->classes, classes);
+}
+
 adze_status run_record_options_json(const adze_options *o, adze_text *out)
 {
     const adze_option *option;

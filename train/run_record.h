@@ -18,6 +18,8 @@ typedef struct {
 void run_record_destroy(run_record *r);
 void run_record_text(run_record *r, const char *key, const char *value);
 void run_record_class(run_record *r, const char *name, int64_t n_images, double seconds, const char *facts);
+/* Takes over the classes that another process recorded; NULL or "": none. */
+void run_record_join(run_record *r, const char *classes);
 /* {"key": value, ...} of every option; numbers and flags unquoted, unset ones null. */
 adze_status run_record_options_json(const adze_options *o, adze_text *out);
 /* Writes OUT/run.json. Reads every training picture and mask once for the manifest hash. */

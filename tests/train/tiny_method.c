@@ -1,0 +1,118 @@
+/* tiny_method.c - a registry with one method, "tiny": a student of a few hundred parameters learns what the backbone's first
+ * convolution gives. With it adze-train becomes a program whose runs take no time and use all that training has: a frozen
+ * part, running statistics, moments, several loss terms. It cannot score. */
+#include <string.h>
+
+#include "core/memory.h"
+#include "core/ops.h"
+#include "core/philox.h"
+#include "models/method.h"
+#include "models/model_params.h"
+
+struct adze_model {
+    adze_graph *graph;   /* owned */
+    adze_params *params; /* owned */
+    adze_value image, loss, term[2];
+};
+
+static const char *const term_name[2] = { "flat", "map" };
+
+static adze_status build_graph(adze_model *m, const adze_model_setup *s)
+{
+    adze_status st = ADZE_OK;
+    enum { TEACHER = 64, CODE = 4 };
+    TRY(adze_graph_create(&m->graph));
+    adze_graph *g = m->graph;
+    adze_conv2d_opts opts = ADZE_CONV2D_OPTS;
+    adze_batch_norm_opts norm = ADZE_BATCH_NORM_OPTS;
+    m->image = adze_graph_input(g, "image", ADZE_SHAPE(s->batch, s->H, s->W, 3));
+    adze_conv2d_opts first = { .stride = { 4, 4 }, .dilation = { 1, 1 }, .pad = { 3, 3, 3, 3 }, .groups = 1 };
+    adze_value teacher = adze_conv2d(g, m->image, adze_graph_param(g, "backbone.conv1.weight", ADZE_SHAPE(TEACHER, 3, 7, 7), false),
+                                     ADZE_NONE, &first);
+    adze_value code = adze_conv2d(g, teacher, adze_graph_param(g, "student.code.weight", ADZE_SHAPE(CODE, TEACHER, 1, 1), true),
+                                  ADZE_NONE, &opts);
+    code = adze_batch_norm_train(g, code, adze_graph_param(g, "student.norm.weight", ADZE_SHAPE(CODE), true),
+                                 adze_graph_param(g, "student.norm.bias", ADZE_SHAPE(CODE), true),
+                                 adze_graph_param(g, "student.norm.running_mean", ADZE_SHAPE(CODE), false),
+                                 adze_graph_param(g, "student.norm.running_var", ADZE_SHAPE(CODE), false), ADZE_NONE, &norm);
+    adze_value student = adze_conv2d(g, code, adze_graph_param(g, "student.out.weight", ADZE_SHAPE(TEACHER, CODE, 1, 1), true),
+                                     ADZE_NONE, &opts);
+    m->term[0] = adze_cosine_loss(g, student, teacher);
+    m->term[1] = adze_cosine_map_loss(g, student, teacher);
+    m->loss = adze_binary(g, ADZE_BINARY_ADD, m->term[0], m->term[1]);
+    for (int i = 0; i < 2; i++) adze_graph_output(g, term_name[i], m->term[i]);
+    adze_graph_output(g, "loss", m->loss);
+    TRY(adze_graph_check(g));
+done:
+    return st;
+}
+
+static adze_status init(adze_params *params, uint64_t seed)
+{
+    adze_status st = ADZE_OK;
+    float x[256];
+    for (int i = 0; i < adze_params_count(params); i++) {
+        const char *name = adze_params_name(params, i);
+        if (strncmp(name, "student.", 8) != 0) continue;
+        adze_shape s = adze_params_shape(params, i);
+        int64_t n = adze_shape_count(&s);
+        REQUIRE(n <= 256, ADZE_EINTERNAL, "tiny: %s is not", name);
+        adze_philox_fill_normal((adze_philox){ .seed = seed, .stream = ADZE_STREAM_INIT, .item = (uint32_t)i }, 0, x, n);
+        for (int64_t k = 0; k < n && s.rank == 1; k++) x[k] = strstr(name, "weight") || strstr(name, "var") ? 1.0f : 0.0f;
+        TRY(adze_params_write(params, i, x));
+    }
+done:
+    return st;
+}
+
+static void tiny_destroy(adze_model *m)
+{
+    if (!m) return;
+    adze_params_destroy(m->params);
+    adze_graph_destroy(m->graph);
+    adze_free(m);
+}
+
+static adze_status tiny_create(adze_model **out, const adze_model_setup *setup)
+{
+    adze_status st = ADZE_OK;
+    *out = NULL;
+    adze_model *m = adze_calloc(1, sizeof *m);
+    REQUIRE(m, ADZE_ENOMEM, "tiny: %zu host bytes", sizeof *m);
+    TRY(build_graph(m, setup));
+    TRY(adze_params_create(&m->params, setup->ctx, m->graph));
+    TRY(model_params_load(m->params, "backbone.", "backbone.", &setup->weights));
+    TRY(init(m->params, setup->seed));
+    *out = m;
+    m = NULL;
+done:
+    tiny_destroy(m);
+    return st;
+}
+
+static void tiny_training(adze_model *m, adze_training *out)
+{
+    *out = (adze_training){ .graph = m->graph, .params = m->params, .image = m->image, .loss = m->loss, .n_terms = 2 };
+    for (int i = 0; i < 2; i++) out->term_name[i] = term_name[i], out->term[i] = m->term[i];
+}
+
+static adze_status tiny_save(const adze_model *m, const adze_tensor_sink *sink) { return model_params_save(m->params, "", sink); }
+
+static void tiny_facts(const adze_model *m, adze_text *text) { adze_text_printf(text, "%zu bytes", adze_params_bytes(m->params)); }
+
+static const adze_recipe recipe = {
+    .epochs = 40, .batch = 2, .optimizer = ADZE_OPTIM_ADAM, .lr = 5e-3, .beta1 = 0.5, .beta2 = 0.999, .eps = 1e-8, .clip = 5.0,
+};
+
+static const adze_method tiny = {
+    .name = "tiny", .summary = "for tests", .source = "this file", .backbone = "resnet18", .batch = 2, .recipe = &recipe,
+    .create = tiny_create, .destroy = tiny_destroy, .training = tiny_training, .save = tiny_save, .facts = tiny_facts,
+};
+
+const adze_method *adze_method_at(int i) { return i == 0 ? &tiny : NULL; }
+
+adze_status adze_method_find(const char *name, const adze_method **out)
+{
+    *out = &tiny;
+    return strcmp(name, tiny.name) == 0 ? ADZE_OK : adze_fail(ADZE_EINVAL, "method '%s': this program has only tiny", name);
+}
