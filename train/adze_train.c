@@ -261,13 +261,14 @@ done:
 }
 
 /* What decides about the result of a training: must agree when it is resumed. */
-static adze_status training_config(const run *r, int64_t epochs, double lr, adze_text *out)
+static adze_status training_config(const run *r, int64_t n, int64_t epochs, double lr, adze_text *out)
 {
     adze_status st = run_record_options_json(r->method_options, out);
     if (st != ADZE_OK) return st;
     out->s[--out->n_bytes] = 0; /* the closing brace */
-    adze_text_printf(out, "%s\"epochs\": %" PRId64 ", \"batch\": %" PRId64 ", \"lr\": %.17g, \"size\": %" PRId64 ", \"backbone\": ",
-                     out->n_bytes > 1 ? ", " : "", epochs, r->batch, lr, r->size);
+    adze_text_printf(out, "%s\"pictures\": %" PRId64 ", \"epochs\": %" PRId64 ", \"batch\": %" PRId64 ", \"lr\": %.17g, \"seed\": %" PRId64
+                     ", \"size\": %" PRId64 ", \"backbone\": ",
+                     out->n_bytes > 1 ? ", " : "", n, epochs, r->batch, lr, adze_options_int(r->p->options, "seed"), r->size);
     adze_text_json(out, r->backbone->name);
     adze_text_append(out, ", \"weights_sha256\": ");
     adze_text_json(out, r->info->sha256);
@@ -285,7 +286,7 @@ static adze_status train_model(run *r, adze_model *m, const char *name, const ch
     const adze_recipe *recipe = r->method->recipe;
     int64_t epochs = adze_options_given(o, "epochs") ? adze_options_int(o, "epochs") : recipe->epochs;
     double lr = adze_options_given(o, "lr") ? adze_options_real(o, "lr") : recipe->lr;
-    TRY(training_config(r, epochs, lr, &config));
+    TRY(training_config(r, n, epochs, lr, &config));
     gradient_run_opts opts = {
         .p = r->p,
         .train = { .ctx = r->ctx, .method = r->method, .model = m, .items = items, .n = n, .H = r->size, .W = r->size, .batch = r->batch,

@@ -1,0 +1,112 @@
+#!/bin/bash
+# test_resume.sh BIN MAKE_WEIGHTS TINY_TRAIN - a training ends with the same bytes however often it was stopped and resumed,
+# with and without the cache of frozen features. TINY_TRAIN is adze-train with a method of a few hundred parameters; a run of
+# the real one closes the test. ADZE_TEST_KILLS: how many SIGKILLs (50; nightly 1000); ADZE_TEST_SEED: of their moments.
+. "$(dirname "$0")/toy.sh"
+tiny_train=$3
+tiny=("$tiny_train" --method tiny --weights resnet18.h5 --data toy --class product_01 --threads 1)
+export ADZE_SIZE=32 ADZE_LOG=quiet # so that the command line can still say otherwise
+n_rows=120 # 40 epochs of three steps
+
+until_rows() { # FILE N: waits for N rows below the heading, or for the end of $pid
+  while kill -0 $pid 2>/dev/null && [ "$(wc -l 2>/dev/null <"$1" || echo 0)" -le "$2" ]; do sleep 0.01; done
+}
+# All columns but the two that tell the time.
+rows() { sed 's/,[^,]*,[^,]*$//' "$1/product_01/train.csv"; }
+opens() { adze-weights list "$1" >/dev/null 2>&1; }
+state_opens() { opens "$1/product_01/train.h5" || opens "$1/product_01/train.prev.h5"; }
+same_as_whole() { # RUN
+  same whole/product_01/model.h5 "$1/product_01/model.h5"
+  same <(rows whole) <(rows "$1")
+}
+
+# The same command, with the cache and without.
+begin=$(date +%s%N)
+expect 0 '' "${tiny[@]}" --out whole
+whole_ms=$((($(date +%s%N) - begin) / 1000000))
+[ "$(wc -l <whole/product_01/train.csv)" = $((n_rows + 1)) ] || complain "train.csv has $(wc -l <whole/product_01/train.csv) lines"
+for cache in memory off; do
+  expect 0 '' "${tiny[@]}" --cache $cache --out $cache
+  same_as_whole $cache
+done
+expect 0 '' "${tiny[@]}" --seed 7 --out other
+differ whole/product_01/model.h5 other/product_01/model.h5
+
+# Asked to stop behind some step: 130, a state that opens, and the same end.
+n=0
+for signal in INT TERM; do
+  for row in 1 3 31 70; do
+    run=stop$((n++))
+    for _ in 1 2 3 4 5; do # on a busy machine the run may have ended before anyone looks
+      rm -rf $run
+      "${tiny[@]}" --out $run 2>err.txt &
+      pid=$!
+      until_rows $run/product_01/train.csv $row
+      kill -$signal $pid 2>/dev/null
+      wait $pid
+      code=$?
+      [ $code = 0 ] || break
+    done
+    [ $code = 130 ] || complain "SIG$signal at row $row: exit status $code, want 130: $(cat err.txt)"
+    grep -q 'interrupted behind step .* --resume' err.txt || complain "SIG$signal at row $row: $(cat err.txt)"
+    opens $run/product_01/train.h5 || complain "SIG$signal at row $row: train.h5 does not open"
+    [ -e $run/product_01/model.h5 ] && complain "SIG$signal at row $row: there is a model"
+    [ $row = 31 ] && cp -r $run stopped
+    expect 0 '' "${tiny[@]}" --out $run --resume
+    same_as_whole $run
+  done
+done
+
+# What does not fit is refused by name, and nothing changes; a damaged state gives way to the one before.
+for change in 'lr 0.1' 'epochs 41' 'batch 3' 'size 64' 'seed 7'; do
+  set -- $change
+  expect 3 "*another configuration*$1 = *, now $2*" "${tiny[@]}" --out stopped --resume "--$1" "$2"
+done
+expect 2 '*train.h5 exists*--resume*--force*' "${tiny[@]}" --out stopped
+cp -r stopped damaged
+size=$(stat -c %s damaged/product_01/train.h5)
+printf 'damage' | dd of=damaged/product_01/train.h5 bs=1 seek=$((size / 2)) conv=notrunc status=none
+expect 0 '*train.prev.h5*' "${tiny[@]}" --out damaged --resume --log text
+same_as_whole damaged
+expect 0 '' "${tiny[@]}" --out stopped --resume
+same_as_whole stopped
+
+# Killed at random moments, which spread over runs of several resumptions each.
+RANDOM=${ADZE_TEST_SEED:-42}
+kills=0 ends=0 had_state=0
+while [ $kills -lt "${ADZE_TEST_KILLS:-50}" ]; do
+  "${tiny[@]}" --out killed --resume 2>err.txt &
+  pid=$!
+  sleep "$(awk -v ms=$((whole_ms * RANDOM / 32768 / 2)) 'BEGIN { print ms / 1000 }')"
+  if kill -KILL $pid 2>/dev/null; then kills=$((kills + 1)); fi
+  wait $pid 2>/dev/null
+  code=$?
+  [ $code = 137 ] || [ $code = 0 ] || complain "kill $kills: exit status $code: $(cat err.txt)"
+  if state_opens killed; then had_state=1
+  elif [ $had_state = 1 ]; then complain "kill $kills: neither train.h5 nor train.prev.h5 opens"; fi
+  if [ $code = 0 ]; then
+    same_as_whole killed
+    ends=$((ends + 1)) had_state=0
+    rm -r killed
+  fi
+  [ $failed = 0 ] || break
+done 2>/dev/null
+expect 0 '' "${tiny[@]}" --out killed --resume
+same_as_whole killed
+printf '%d kills, %d runs to the end, an uninterrupted run takes %d ms\n' $kills $((ends + 1)) $whole_ms
+
+# Reverse distillation: with the cache at one go, and without it in two.
+rd=(adze-train --method rd --backbone resnet18 --weights resnet18.h5 --data toy --class product_01 --batch 2 --epochs 2 --threads 1)
+expect 0 '' "${rd[@]}" --cache memory --out rd
+"${rd[@]}" --cache off --out rd-stopped 2>err.txt &
+pid=$!
+until_rows rd-stopped/product_01/train.csv 2
+kill -INT $pid 2>/dev/null
+wait $pid
+code=$?
+[ $code = 130 ] || complain "rd: exit status $code, want 130: $(cat err.txt)"
+expect 0 '' "${rd[@]}" --cache off --out rd-stopped --resume
+same rd/product_01/model.h5 rd-stopped/product_01/model.h5
+same <(rows rd) <(rows rd-stopped)
+[ -z "$(find . -name '*.tmp*' -not -path './killed/*')" ] || complain "half-written files are left: $(find . -name '*.tmp*')"
+exit $failed
