@@ -52,6 +52,25 @@ for signal in INT TERM; do
   [ -e stop/c3 ] && complain "SIG$signal: another class began"
   [ -e stop/run.json ] && complain "SIG$signal: an interrupted run has a record"
 done
+
+# A process that is killed counts as a failed class; the others end.
+"${tiny[@]}" --data toy --out crash --epochs 100 --jobs 2 2>err.txt &
+pid=$!
+for _ in $(seq 3000); do
+  worker=$(cut -d" " -f1 /proc/$pid/task/$pid/children 2>/dev/null)
+  [ -n "$worker" ] && [ -s crash/product_01/train.csv ] && break
+  sleep 0.01
+done
+kill -KILL "$worker"
+wait $pid
+code=$?
+[ $code = 5 ] || complain "a killed class: exit status $code, want 5: $(cat err.txt)"
+grep -q 'class product_01: its process was ended by signal 9' err.txt || complain "a killed class: $(cat err.txt)"
+[ -e crash/product_02/model.h5 ] || complain "a killed class took another with it: $(cat err.txt)"
+expect 0 '' "${tiny[@]}" --data toy --out crash --epochs 100 --jobs 2 --resume --log quiet
+expect 0 '' "${tiny[@]}" --data toy --out calm --epochs 100 --log quiet
+same crash/product_01/model.h5 calm/product_01/model.h5
+rm -rf crash/product_01/*.tmp* # what the killed process was writing
 nothing_half .
 
 # One model for both classes, each evaluated with it.
