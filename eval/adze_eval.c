@@ -1,6 +1,7 @@
 /* adze_eval.c - the program adze-eval: scores the test pictures of a data set with checkpoints, writes metrics, tables, scores,
  * heat-maps and the report. It links no training code. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -136,13 +137,27 @@ static void note(run *r, int64_t i, const char *fmt, ...)
     adze_log_write(&r->p->log, ADZE_LOG_WARNING, "%s: %s", r->name[i], text);
 }
 
+/* "patch=3, coreset=0.1, ...": the options that have a value. */
+static char *options_line(const adze_options *o)
+{
+    const adze_option *option;
+    adze_text t = ADZE_TEXT_EMPTY;
+    for (size_t i = 0; (option = adze_options_at(o, i)); i++) {
+        if (!adze_options_text(o, option->name)) continue;
+        adze_text_printf(&t, "%s%s=", t.n_bytes ? ", " : "", option->name);
+        if (option->type == ADZE_OPTION_REAL) adze_text_printf(&t, "%.6g", adze_options_real(o, option->name));
+        else adze_text_append(&t, adze_options_text(o, option->name));
+    }
+    return t.s;
+}
+
 /* Keeps the facts of the first model for the report. */
 static adze_status describe_model(run *r, const loaded_model *m)
 {
     if (r->method) return ADZE_OK;
     r->method = adze_strdup(m->info->method);
     r->backbone = adze_strdup(m->info->backbone);
-    r->options = adze_strdup(m->info->config_json);
+    r->options = options_line(m->options);
     r->weights = adze_strprintf("%s%s%.16s", m->info->weights_tag ? m->info->weights_tag : "",
                                 m->info->weights_tag && *m->info->weights_tag ? ", SHA-256 " : "SHA-256 ",
                                 m->info->weights_sha256 ? m->info->weights_sha256 : "unknown");
@@ -204,7 +219,7 @@ static adze_status evaluate_one(run *r, int64_t i)
         note(r, i, "%" PRId64 " pictures have 16 bits of grey; values above 255 are %s.", c->n_gray16,
              opts.gray16_shift ? "reduced to their high byte" : "clipped (--gray16=shift takes the high byte)");
     r->table[i] = (adze_class_result){
-        .name = r->name[i], .metrics = &c->metrics, .image = c->row, .n_images = c->n, .threshold = c->metrics.image_threshold,
+        .name = r->name[i], .metrics = &c->metrics, .image = c->row, .n_images = c->n, .threshold = NAN, /* nobody set one: the report shows that of the best F1 */
     };
     if (r->notes[i].s) {
         r->note[i] = r->notes[i].s;

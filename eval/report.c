@@ -277,7 +277,7 @@ static adze_status shot(page *p, int64_t c, int64_t i, double threshold)
         TRY(picture(p, c, i, ADZE_REPORT_MAP, "anomaly map"));
         adze_text_append(p->out, "</div>");
     }
-    adze_text_printf(p->out, "<figcaption><b>%.4g</b>%s · ", row->score,
+    adze_text_printf(p->out, "<figcaption><b>%.5g</b>%s · ", row->score,
                      isnan(threshold)          ? ""
                      : row->score >= threshold ? " at or above the threshold"
                                                : " below the threshold");

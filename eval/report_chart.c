@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-enum { WIDTH = 320, HEIGHT = 240, LEFT = 46, RIGHT = 310, TOP = 10, BOTTOM = 200, BINS = 24 };
+enum { WIDTH = 320, HEIGHT = 240, LEFT = 46, RIGHT = 310, TOP = 10, BOTTOM = 200, BINS = 24, LABEL = 14 };
 
 static void open_chart(adze_text *out, const char *title)
 {
@@ -96,7 +96,7 @@ void adze_chart_histogram(adze_text *out, const adze_image_row *image, int64_t n
         for (int k = 0; k < BINS; k++)
             if (total[b] > 0) most = fmax(most, (double)count[b][k] / (double)total[b]);
 
-    const double middle = (TOP + BOTTOM) / 2.0, half = (BOTTOM - TOP) / 2.0 - 2.0;
+    const double middle = (TOP + BOTTOM) / 2.0, half = (BOTTOM - TOP) / 2.0 - LABEL; /* above: the threshold's label */
     open_chart(out, "Image scores");
     for (int k = 0; k < BINS; k++) {
         double good = total[0] > 0 ? (double)count[0][k] / (double)total[0] / most * half : 0.0;
@@ -106,15 +106,15 @@ void adze_chart_histogram(adze_text *out, const adze_image_row *image, int64_t n
     }
     adze_text_printf(out, "<path class=\"x\" d=\"M%d %.1fH%d\"/>\n", LEFT, middle, RIGHT);
     for (int k = 0; k <= 2; k++)
-        adze_text_printf(out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"%s\">%.4g</text>\n", x_at(k / 2.0), BOTTOM + 15,
+        adze_text_printf(out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"%s\">%.5g</text>\n", x_at(k / 2.0), BOTTOM + 15,
                          k == 0 ? "start" : k == 1 ? "middle" : "end", low + k / 2.0 * span);
-    adze_text_printf(out, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%.0f %%</text>", LEFT - 5, TOP + 8, 100.0 * most);
-    adze_text_printf(out, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%.0f %%</text>\n", LEFT - 5, BOTTOM, 100.0 * most);
+    adze_text_printf(out, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%.0f %%</text>", LEFT - 5, TOP + LABEL + 8, 100.0 * most);
+    adze_text_printf(out, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%.0f %%</text>\n", LEFT - 5, BOTTOM - LABEL, 100.0 * most);
     if (!isnan(threshold)) {
         double x = x_at((threshold - low) / span);
         bool flip = x > (LEFT + RIGHT) / 2.0;
         adze_text_printf(out, "<path class=\"t\" d=\"M%.1f %dV%d\"/>\n", x, TOP, BOTTOM);
-        adze_text_printf(out, "<text class=\"n\" x=\"%.1f\" y=\"%d\" text-anchor=\"%s\">threshold %.4g</text>\n",
+        adze_text_printf(out, "<text class=\"n\" x=\"%.1f\" y=\"%d\" text-anchor=\"%s\">threshold %.5g</text>\n",
                          x + (flip ? -5.0 : 5.0), TOP + 9, flip ? "end" : "start", threshold);
     }
     axis_names(out, "score", "share of group");
