@@ -413,13 +413,19 @@ static double step_flops(const plan_step *step)
     return forward * (gradients > 0 ? gradients : 1);
 }
 
-/* Bytes that the step has to move at least: every operand once. */
+/* Bytes that the step has to move at least: every operand once; backward, what it reads of them and the gradients. */
 static double step_bytes(const plan_step *step)
 {
     double n = 0.0;
-    for (int i = 0; i < step->call.n_in; i++)
-        if (step->call.in[i].present) n += (double)adze_shape_count(&step->call.in[i].shape);
-    for (int i = 0; i < step->call.n_out; i++) n += (double)adze_shape_count(&step->call.out[i].shape);
+    const adze_call *c = &step->call;
+    unsigned reads = c->op->backward_reads ? c->op->backward_reads(c->attrs) : c->op->backward_reads_in;
+    for (int i = 0; i < c->n_in; i++) {
+        double count = c->in[i].present ? (double)adze_shape_count(&c->in[i].shape) : 0.0;
+        if (!step->backward || (reads >> i & 1u)) n += count;
+        if (step->backward && c->in[i].wanted) n += c->in[i].accumulate ? 2.0 * count : count;
+    }
+    for (int i = 0; i < c->n_out; i++) n += (double)adze_shape_count(&c->out[i].shape);
+    if (step->backward && c->op->backward_reads_out) n += (double)adze_shape_count(&c->out[0].shape);
     return n * sizeof(float);
 }
 
@@ -478,4 +484,20 @@ void adze_plan_profile_print(const adze_plan *plan, adze_text *text)
     }
     adze_text_printf(text, "%.3f ms per run over %" PRId64 " runs, %.1f GFLOP/s\n", 1e3 * total / runs, plan->n_profiled,
                      adze_plan_flops(plan) / (total / runs) / 1e9);
+}
+
+int32_t adze_plan_step_count(const adze_plan *plan) { return plan->n_steps; }
+
+adze_plan_step adze_plan_step_at(const adze_plan *plan, int32_t i)
+{
+    const plan_step *step = &plan->step[i];
+    return (adze_plan_step){
+        .op = step_label(step),
+        .kernel = step->call.kernel->name,
+        .output = step->call.out[0].shape,
+        .backward = step->backward,
+        .flops = step_flops(step),
+        .n_bytes = step_bytes(step),
+        .seconds = plan->n_profiled > 0 ? step->seconds / (double)plan->n_profiled : 0.0,
+    };
 }

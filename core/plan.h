@@ -54,6 +54,18 @@ void adze_plan_profile(adze_plan *plan, bool on);
 /* Table of ops by time with GFLOP/s and GB/s. */
 void adze_plan_profile_print(const adze_plan *plan, adze_text *text);
 
+/* One step, for reports. Texts are borrowed until the plan is destroyed. */
+typedef struct {
+    const char *op, *kernel;
+    adze_shape output;     /* of the node, also of its backward step */
+    bool backward;
+    double flops, n_bytes; /* what it has to compute and to move at least: every operand once */
+    double seconds;        /* mean per run while profiling was on; 0 without a run */
+} adze_plan_step;
+int32_t adze_plan_step_count(const adze_plan *plan);
+/* Step i of adze_plan_step_count(), in the order of work. */
+adze_plan_step adze_plan_step_at(const adze_plan *plan, int32_t i);
+
 #ifdef __cplusplus
 }
 #endif

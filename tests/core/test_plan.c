@@ -125,10 +125,52 @@ static void a_run_allocates_nothing(void **state)
     assert_int_equal(adze_plan_run(plan), ADZE_OK);
     assert_int_equal(adze_plan_run(plan), ADZE_OK);
     assert_int_equal(adze_memory_alloc_count(), before);
+    double flops = 0.0;
+    for (int32_t i = 0; i < adze_plan_step_count(plan); i++) {
+        adze_plan_step s = adze_plan_step_at(plan, i);
+        assert_true(s.seconds > 0.0 && s.n_bytes > 0.0 && !s.backward && *s.op && *s.kernel);
+        flops += s.flops;
+    }
+    assert_true(flops == adze_plan_flops(plan)); /* the same sum in the same order */
     adze_text t = ADZE_TEXT_EMPTY;
     adze_plan_profile_print(plan, &t);
     assert_non_null(strstr(t.s, "over 2 runs"));
     adze_text_destroy(&t);
+    destroy(g, params, plan);
+    adze_ctx_destroy(ctx);
+}
+
+/* Two 1x1 convolutions: the first needs the gradient of its weights alone, the second of its input too. */
+static void backward_steps_count_their_gradients(void **state)
+{
+    (void)state;
+    adze_ctx *ctx;
+    adze_graph *g;
+    adze_params *params;
+    adze_plan *plan;
+    assert_int_equal(adze_ctx_create(&ctx, &ADZE_CTX_OPTS), ADZE_OK);
+    assert_int_equal(adze_graph_create(&g), ADZE_OK);
+    adze_value x = adze_graph_input(g, "x", ADZE_SHAPE(1, 4, 4, 3)), z = adze_graph_input(g, "z", ADZE_SHAPE(1, 4, 4, 5));
+    adze_value a = adze_graph_param(g, "a", ADZE_SHAPE(2, 3, 1, 1), true), b = adze_graph_param(g, "b", ADZE_SHAPE(5, 2, 1, 1), true);
+    adze_value y = adze_conv2d(g, adze_conv2d(g, x, a, ADZE_NONE, &ADZE_CONV2D_OPTS), b, ADZE_NONE, &ADZE_CONV2D_OPTS);
+    adze_plan_opts opts = ADZE_PLAN_OPTS;
+    opts.loss = adze_cosine_loss(g, y, z);
+    assert_int_equal(adze_graph_check(g), ADZE_OK);
+    assert_int_equal(adze_params_create(&params, ctx, g), ADZE_OK);
+    assert_int_equal(adze_plan_create(&plan, ctx, g, params, &opts), ADZE_OK);
+    double forward[2], backward[2], n_bytes[2];
+    int n_forward = 0, n_backward = 0;
+    for (int32_t i = 0; i < adze_plan_step_count(plan); i++) {
+        adze_plan_step s = adze_plan_step_at(plan, i);
+        if (strcmp(s.op, "conv2d") != 0) continue;
+        if (!s.backward) forward[n_forward++] = s.flops;
+        else backward[n_backward] = s.flops, n_bytes[n_backward++] = s.n_bytes;
+    }
+    assert_int_equal(n_forward, 2);
+    assert_int_equal(n_backward, 2);
+    assert_true(forward[0] == 2.0 * 16 * 2 * 3 && forward[1] == 2.0 * 16 * 5 * 2);
+    assert_true(backward[0] == 2.0 * forward[1] && backward[1] == forward[0]); /* the last op comes first */
+    assert_true(n_bytes[0] == sizeof(float) * (2 * (16 * 2 + 5 * 2) + 16 * 5)); /* x, w, dx, dw and dy */
     destroy(g, params, plan);
     adze_ctx_destroy(ctx);
 }
@@ -199,6 +241,7 @@ int main(void)
         cmocka_unit_test(residual_nets_fuse_to_convolutions_and_one_pool),
         cmocka_unit_test(buffers_alive_together_do_not_overlap),
         cmocka_unit_test(a_run_allocates_nothing),
+        cmocka_unit_test(backward_steps_count_their_gradients),
         cmocka_unit_test(changed_weights_are_packed_anew),
         cmocka_unit_test(failing_allocations_leave_nothing_behind),
         cmocka_unit_test(unknown_devices_are_refused_by_kind),
