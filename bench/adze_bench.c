@@ -12,30 +12,33 @@
 #include "core/memory.h"
 #include "core/options.h"
 
-static const char verbs[] = "kernels|predict|metrics";
+static const char verbs[] = "kernels|train|predict|metrics";
 
 enum { MAX_WORDS = 8 };
 static const struct {
     const char *verb, *words[MAX_WORDS];
+    bool profile; /* it knows --profile */
 } runs[] = {
-    { "kernels", { "bench-knn", "--shape", "1024,24576,1024" } },
-    { "kernels", { "bench-knn", "--shape", "1024,2457,1024" } },
-    { "kernels", { "bench-kcenter" } },
-    { "predict", { "bench-forward", "--batch", "1" } },
-    { "predict", { "bench-forward", "--batch", "8" } },
-    { "metrics", { "bench-aupro" } },
+    { "kernels", { "bench-knn", "--shape", "1024,24576,1024" }, false },
+    { "kernels", { "bench-knn", "--shape", "1024,2457,1024" }, false },
+    { "kernels", { "bench-kcenter" }, false },
+    { "train", { "bench-train", "--method", "rd", "--backbone", "resnet18" }, true },
+    { "predict", { "bench-forward", "--batch", "1" }, true },
+    { "predict", { "bench-forward", "--batch", "8" }, true },
+    { "metrics", { "bench-aupro" }, false },
 };
 
 static const adze_option table[] = {
     { .name = "threads", .type = ADZE_OPTION_INT, .fallback = "0", .min = 0, .max = 4096,
       .help = "compute threads; 0: as many as the process may use" },
+    { .name = "profile", .type = ADZE_OPTION_FLAG, .help = "train and predict: the time of each op, beside its floor" },
     { .name = "help", .letter = 'h', .type = ADZE_OPTION_FLAG, .properties = ADZE_OPTION_ACTION, .help = "this page" },
     { .name = "version", .type = ADZE_OPTION_FLAG, .properties = ADZE_OPTION_ACTION, .help = "the version" },
 };
 
-static const char usage[] = "adze-bench kernels|predict|metrics [options]";
-static const char about[] = "Measures what adze is made of: the search and selection kernels, a network's forward pass, the "
-                            "metrics of a class.";
+static const char usage[] = "adze-bench kernels|train|predict|metrics [options]";
+static const char about[] = "Measures what adze is made of: the search and selection kernels, a training step, a network's "
+                            "forward pass, the metrics of a class.";
 static const char examples[] = "  adze-bench kernels --threads 2\n  bench-forward --help    (options of one measurement)\n";
 
 extern char **environ;
@@ -53,16 +56,17 @@ static adze_status run_program(const char *path, char *const *argv)
     return adze_fail(ADZE_EINTERNAL, "%s failed (status %d)", path, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
 }
 
-static adze_status measure(const char *folder, const char *const *words, int threads)
+static adze_status measure(const char *folder, const char *const *words, int threads, bool profile)
 {
     adze_status st = ADZE_OK;
-    char count[16], *argv[MAX_WORDS + 3], *path = adze_path_join(folder, words[0]);
+    char count[16], *argv[MAX_WORDS + 4], *path = adze_path_join(folder, words[0]);
     int n = 0;
     REQUIRE(path, ADZE_ENOMEM, "no memory for a path");
     snprintf(count, sizeof count, "%d", threads);
     for (; n < MAX_WORDS && words[n]; n++) argv[n] = (char *)words[n];
     argv[n++] = (char *)"--threads";
     argv[n++] = count;
+    if (profile) argv[n++] = (char *)"--profile";
     argv[n] = NULL;
     printf("\n$");
     for (int i = 0; i < n; i++) printf(" %s", argv[i]);
@@ -87,7 +91,7 @@ static adze_status run_verb(const adze_options *o, const char *verb)
     for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
         if (strcmp(runs[i].verb, verb) != 0) continue;
         if (n++ == 0) printf("%s\n", adze_ctx_description(ctx));
-        TRY(measure(folder, runs[i].words, adze_ctx_threads(ctx)));
+        TRY(measure(folder, runs[i].words, adze_ctx_threads(ctx), runs[i].profile && adze_options_flag(o, "profile")));
     }
     if (n > 0) goto done;
     REQUIRE(nearest = adze_text_nearest(verb, verbs), ADZE_ENOMEM, "no memory for a name");

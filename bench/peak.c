@@ -1,17 +1,19 @@
-/* peak.c - the clock, and the arithmetic peak of the machine. */
+/* peak.c - the clock, and the peaks of the machine: arithmetic and copying. */
 #include "bench/peak.h"
 
 #include <omp.h>
 #include <stdint.h>
+#include <string.h>
 #include <time.h>
 
 #include "core/isa.h"
+#include "core/memory.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
-enum { ROUNDS = 2000000, CHAINS = 12, REPEATS = 8 };
+enum { ROUNDS = 2000000, CHAINS = 12, REPEATS = 8, COPY_BYTES = 128 << 20 };
 
 double bench_seconds(void)
 {
@@ -99,5 +101,25 @@ double bench_peak_flops(int threads, bench_arithmetic kind)
         double rate = flops / (bench_seconds() - start);
         best = rate > best ? rate : best;
     }
+    return best;
+}
+
+double bench_copy_rate(int threads)
+{
+    double best = 0.0;
+    char *from = adze_malloc(COPY_BYTES), *to = adze_malloc(COPY_BYTES);
+    if (from && to) memset(from, 1, COPY_BYTES);
+    for (int repeat = 0; from && to && repeat <= REPEATS; repeat++) { /* the first one touches the memory */
+        double start = bench_seconds();
+#pragma omp parallel for num_threads(threads)
+        for (int part = 0; part < threads; part++) {
+            size_t begin = (size_t)COPY_BYTES / (size_t)threads * (size_t)part;
+            memcpy(to + begin, from + begin, (size_t)COPY_BYTES / (size_t)threads);
+        }
+        double rate = 2.0 * COPY_BYTES / (bench_seconds() - start);
+        if (repeat > 0 && rate > best) best = rate;
+    }
+    adze_free(from);
+    adze_free(to);
     return best;
 }

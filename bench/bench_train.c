@@ -1,0 +1,516 @@
+/* bench_train.c - time of one training step of a method: frozen part, forward, backward, clipping and optimiser, on one fixed
+ * batch. Weights and pictures are made by the rule of tests/golden/README.md (parameters by their own names, the frozen
+ * network's without prefix), so that another program can check the losses. bench/compare_train_rd.py puts it beside PyTorch.
+ *
+ * The floor of an op is the longer of its FLOPs at the rate of a large matrix product and its bytes at the rate of a large
+ * copy, both measured here just before. A kernel that keeps data in a cache, or needs fewer products, can pass it. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/peak.h"
+#include "core/clock.h"
+#include "core/memory.h"
+#include "core/ops.h"
+#include "core/options.h"
+#include "core/params.h"
+#include "core/plan.h"
+#include "core/split.h"
+#include "models/backbone.h"
+#include "models/method.h"
+#include "tests/golden/case_tensor.h"
+#include "train/optimizer.h"
+
+static const adze_option table[] = {
+    { .name = "method", .type = ADZE_OPTION_STRING, .fallback = "rd", .metavar = "NAME", .help = "a method with gradients" },
+    { .name = "backbone", .type = ADZE_OPTION_STRING, .metavar = "NAME", .help = "network (default: the benchmark's)" },
+    { .name = "batch", .type = ADZE_OPTION_INT, .fallback = "16", .min = 1, .max = 1024, .help = "pictures per step" },
+    { .name = "size", .type = ADZE_OPTION_INT, .fallback = "256", .min = 32, .max = 4096, .help = "side of a picture" },
+    { .name = "threads", .type = ADZE_OPTION_INT, .fallback = "0", .min = 0, .max = 4096, .help = "0: all there are" },
+    { .name = "precision", .type = ADZE_OPTION_CHOICE, .fallback = "f32", .choices = "f32|tf32|bf16", .help = "of products" },
+    { .name = "cached", .type = ADZE_OPTION_FLAG, .help = "the frozen part's values are given, as after the first epoch" },
+    { .name = "check", .type = ADZE_OPTION_INT, .fallback = "3", .min = 1, .max = 8, .help = "first steps whose losses are shown" },
+    { .name = "repeat", .type = ADZE_OPTION_INT, .fallback = "5", .min = 1, .max = 100000, .help = "timed steps" },
+    { .name = "serve", .type = ADZE_OPTION_FLAG, .help = "one step per line on stdin, its seconds on stdout" },
+    { .name = "profile", .type = ADZE_OPTION_FLAG, .help = "the time of each op beside its floor" },
+    { .name = "json", .type = ADZE_OPTION_FLAG, .help = "the profile as JSON, step by step, and nothing else" },
+    { .name = "help", .letter = 'h', .type = ADZE_OPTION_FLAG, .properties = ADZE_OPTION_ACTION, .help = "this page" },
+};
+
+/* One method under training. */
+typedef struct {
+    adze_ctx *ctx;
+    const adze_method *method;
+    adze_options *method_options;
+    adze_graph *backbone; /* for the shapes of its tensors */
+    float *weight;        /* the tensor last asked for */
+    adze_model *model;
+    adze_training parts;
+    adze_graph_parts split;
+    adze_plan *frozen, *rest; /* frozen: NULL if there is none */
+    adze_optim *optim;
+    adze_value loss;
+    float *picture, *cut[ADZE_GRAPH_CUTS];
+    bool cached;
+} training;
+
+/* Seconds of one step, and of its last part. */
+typedef struct {
+    double total, optimizer;
+} step_seconds;
+
+static void training_destroy(training *t)
+{
+    adze_optim_destroy(t->optim);
+    adze_plan_destroy(t->rest);
+    adze_plan_destroy(t->frozen);
+    adze_graph_parts_destroy(&t->split);
+    if (t->model) t->method->destroy(t->model);
+    adze_graph_destroy(t->backbone);
+    adze_options_destroy(t->method_options);
+    adze_ctx_destroy(t->ctx);
+    for (int c = 0; c < ADZE_GRAPH_CUTS; c++) free(t->cut[c]);
+    free(t->picture);
+    free(t->weight);
+}
+
+/* The source of the frozen network's tensors. */
+static adze_status find_weight(void *user, const char *name, adze_shape *shape, const float **data)
+{
+    training *t = user;
+    adze_value v = adze_graph_find(t->backbone, name);
+    if (v == ADZE_NONE) return adze_fail(ADZE_EINPUT, "no weight '%s'", name);
+    *shape = adze_graph_shape(t->backbone, v);
+    free(t->weight);
+    *data = t->weight = golden_weight(name, shape->dim, shape->rank);
+    return ADZE_OK;
+}
+
+/* Every trainable parameter by the rule; what the method drew for it is overwritten. */
+static adze_status fill_trainable(adze_params *params)
+{
+    adze_status st = ADZE_OK;
+    for (int i = 0; i < adze_params_count(params) && st == ADZE_OK; i++) {
+        if (!adze_params_trainable(params, i)) continue;
+        adze_shape shape = adze_params_shape(params, i);
+        float *w = golden_weight(adze_params_name(params, i), shape.dim, shape.rank);
+        st = adze_params_write(params, i, w);
+        free(w);
+    }
+    return st;
+}
+
+/* `unit` pictures, given as NCHW by the rule, as NHWC. */
+static float *make_pictures(int64_t N, int64_t H)
+{
+    float *nchw = golden_unit("image", N * 3 * H * H), *x = golden_floats(N * 3 * H * H);
+    for (int64_t n = 0; n < N; n++)
+        for (int64_t c = 0; c < 3; c++)
+            for (int64_t p = 0; p < H * H; p++) x[(n * H * H + p) * 3 + c] = nchw[(n * 3 + c) * H * H + p];
+    free(nchw);
+    return x;
+}
+
+static adze_status create_model(training *t, const adze_options *o)
+{
+    adze_status st = ADZE_OK;
+    const adze_backbone_info *info;
+    adze_value tap[ADZE_BACKBONE_TAPS];
+    TRY(adze_method_find(adze_options_string(o, "method"), &t->method));
+    REQUIRE(t->method->recipe, ADZE_EINVAL, "%s is not trained by gradients", t->method->name);
+    const char *name = adze_options_given(o, "backbone") ? adze_options_string(o, "backbone") : t->method->backbone;
+    TRY(adze_backbone_find(name, &info));
+    TRY(adze_options_create(&t->method_options));
+    TRY(adze_options_add(t->method_options, t->method->options, t->method->n_options));
+    TRY(adze_graph_create(&t->backbone));
+    adze_value image = adze_graph_input(t->backbone, "image", ADZE_SHAPE(1, 64, 64, 3));
+    TRY(adze_backbone_build(t->backbone, info->name, image, &ADZE_BACKBONE_OPTS, tap, NULL));
+    TRY(adze_graph_check(t->backbone));
+    adze_model_setup setup = {
+        .ctx = t->ctx,
+        .backbone = info->name,
+        .H = adze_options_int(o, "size"),
+        .W = adze_options_int(o, "size"),
+        .batch = adze_options_int(o, "batch"),
+        .options = t->method_options,
+        .weights = { find_weight, t },
+        .fit = true,
+    };
+    TRY(t->method->create(&t->model, &setup));
+    t->method->training(t->model, &t->parts);
+    TRY(fill_trainable(t->parts.params));
+done:
+    return st;
+}
+
+static adze_status make_plans(training *t)
+{
+    adze_status st = ADZE_OK;
+    adze_plan_opts opts = ADZE_PLAN_OPTS;
+    TRY(adze_graph_split(&t->split, t->parts.graph, t->parts.image, t->parts.loss));
+    REQUIRE(t->split.frozen || !t->cached, ADZE_EINVAL, "%s has no frozen part that could be cached", t->method->name);
+    if (t->split.frozen) TRY(adze_plan_create(&t->frozen, t->ctx, t->split.frozen, t->parts.params, &opts));
+    opts.loss = t->loss = t->split.loss;
+    TRY(adze_plan_create(&t->rest, t->ctx, t->split.rest, t->parts.params, &opts));
+done:
+    return st;
+}
+
+/* The frozen part's values in the rest's inputs. */
+static adze_status feed(training *t)
+{
+    adze_status st = ADZE_OK;
+    if (!t->frozen) return adze_plan_write(t->rest, adze_graph_find(t->split.rest, "image"), t->picture);
+    if (!t->cached) {
+        TRY(adze_plan_write(t->frozen, t->split.image, t->picture));
+        TRY(adze_plan_run(t->frozen));
+        for (int c = 0; c < t->split.n_cuts; c++) TRY(adze_plan_read(t->frozen, t->split.from[c], t->cut[c]));
+    }
+    for (int c = 0; c < t->split.n_cuts; c++) TRY(adze_plan_write(t->rest, t->split.to[c], t->cut[c]));
+done:
+    return st;
+}
+
+static adze_status one_step(training *t, float *loss, step_seconds *s)
+{
+    adze_status st = ADZE_OK;
+    const double begin = adze_clock_seconds();
+    TRY(feed(t));
+    TRY(adze_plan_run(t->rest));
+    TRY(adze_plan_read(t->rest, t->loss, loss));
+    const double before = adze_clock_seconds();
+    TRY(adze_optim_step(t->optim, t->method->recipe->lr));
+    const double end = adze_clock_seconds();
+    *s = (step_seconds){ end - begin, end - before };
+done:
+    return st;
+}
+
+static adze_status training_create(training *t, const adze_options *o)
+{
+    adze_status st = ADZE_OK;
+    const int64_t N = adze_options_int(o, "batch");
+    adze_ctx_opts ctx_opts = ADZE_CTX_OPTS;
+    ctx_opts.device = "cpu";
+    ctx_opts.threads = (int)adze_options_int(o, "threads");
+    TRY(adze_precision_parse(adze_options_string(o, "precision"), &ctx_opts.precision));
+    TRY(adze_ctx_create(&t->ctx, &ctx_opts));
+    TRY(create_model(t, o));
+    TRY(make_plans(t));
+    const adze_recipe *r = t->method->recipe;
+    adze_optim_opts optim = ADZE_OPTIM_OPTS;
+    optim.kind = r->optimizer, optim.beta1 = r->beta1, optim.beta2 = r->beta2, optim.eps = r->eps;
+    optim.momentum = r->momentum, optim.weight_decay = r->weight_decay, optim.clip = r->clip;
+    TRY(adze_optim_create(&t->optim, t->parts.params, &optim));
+    t->picture = make_pictures(N, adze_options_int(o, "size"));
+    for (int c = 0; c < t->split.n_cuts; c++) t->cut[c] = golden_floats(N * t->split.floats[c]);
+    if (t->cached) {
+        t->cached = false;
+        TRY(feed(t));
+        t->cached = true;
+    }
+done:
+    return st;
+}
+
+/* The steps of both plans one after the other: the frozen one only where it runs in every step. */
+static int32_t step_count(const training *t)
+{
+    return adze_plan_step_count(t->rest) + (t->frozen && !t->cached ? adze_plan_step_count(t->frozen) : 0);
+}
+
+static adze_plan_step step_at(const training *t, int32_t i, const char **part)
+{
+    const int32_t n = t->frozen && !t->cached ? adze_plan_step_count(t->frozen) : 0;
+    adze_plan_step s = i < n ? adze_plan_step_at(t->frozen, i) : adze_plan_step_at(t->rest, i - n);
+    *part = i < n ? "frozen" : s.backward ? "backward" : "forward";
+    return s;
+}
+
+/* The optimiser as one op: norm, then moments and parameters. */
+static adze_plan_step optimizer_step(const training *t, double seconds)
+{
+    int64_t n = 0;
+    for (int j = 0; j < adze_optim_count(t->optim); j++) {
+        adze_shape shape = adze_params_shape(t->parts.params, adze_optim_param(t->optim, j));
+        n += adze_shape_count(&shape);
+    }
+    const adze_optim_opts *o = adze_optim_options(t->optim);
+    const int moments = o->kind == ADZE_OPTIM_SGD ? o->momentum != 0.0 : 2;
+    return (adze_plan_step){
+        .op = adze_optim_kind_name(o->kind),
+        .kernel = "optimizer",
+        .output = ADZE_SHAPE(n),
+        .flops = (double)n * (2.0 + 5.0 * moments + (o->clip > 0.0 ? 3.0 : 0.0)),
+        .n_bytes = (double)n * sizeof(float) * (3.0 + 2.0 * moments + (o->clip > 0.0 ? 1.0 : 0.0)),
+        .seconds = seconds,
+    };
+}
+
+static double total_flops(const training *t)
+{
+    return adze_plan_flops(t->rest) + (t->frozen && !t->cached ? adze_plan_flops(t->frozen) : 0.0);
+}
+
+enum { MATRIX = 2048 };
+
+/* FLOP/s of our own product of two large square matrices, fastest of several. */
+static adze_status matrix_rate(training *t, double *rate)
+{
+    adze_status st = ADZE_OK;
+    adze_graph *g = NULL;
+    adze_params *params = NULL;
+    adze_plan *plan = NULL;
+    double best = HUGE_VAL;
+    float *x = golden_unit("matrix", MATRIX * MATRIX);
+    TRY(adze_graph_create(&g));
+    adze_value a = adze_graph_input(g, "a", ADZE_SHAPE(MATRIX, MATRIX)), b = adze_graph_input(g, "b", ADZE_SHAPE(MATRIX, MATRIX));
+    adze_graph_output(g, "product", adze_matmul(g, a, b, false, false));
+    TRY(adze_graph_check(g));
+    TRY(adze_params_create(&params, t->ctx, g));
+    TRY(adze_plan_create(&plan, t->ctx, g, params, &ADZE_PLAN_OPTS));
+    TRY(adze_plan_write(plan, a, x));
+    TRY(adze_plan_write(plan, b, x));
+    for (int i = 0; i < 9; i++) {
+        const double begin = adze_clock_seconds();
+        TRY(adze_plan_run(plan));
+        best = fmin(best, adze_clock_seconds() - begin);
+    }
+    *rate = adze_plan_flops(plan) / best;
+done:
+    adze_plan_destroy(plan);
+    adze_params_destroy(params);
+    adze_graph_destroy(g);
+    free(x);
+    return st;
+}
+
+typedef struct {
+    double matrix, copy; /* FLOP/s, bytes/s */
+} rates;
+
+static double floor_of(const adze_plan_step *s, const rates *r)
+{
+    return fmax(s->flops / r->matrix, s->n_bytes / r->copy);
+}
+
+/* What the steps of one kind took together. */
+typedef struct {
+    const char *part, *op, *kernel;
+    int64_t count;
+    double seconds, flops, n_bytes, floor;
+} op_row;
+
+static void add_row(op_row *rows, int *n, const char *part, const adze_plan_step *s, const rates *r)
+{
+    int k = 0;
+    while (k < *n && (strcmp(rows[k].part, part) != 0 || strcmp(rows[k].op, s->op) != 0 || strcmp(rows[k].kernel, s->kernel) != 0)) k++;
+    if (k == *n) rows[(*n)++] = (op_row){ .part = part, .op = s->op, .kernel = s->kernel };
+    rows[k].count++;
+    rows[k].seconds += s->seconds;
+    rows[k].flops += s->flops;
+    rows[k].n_bytes += s->n_bytes;
+    rows[k].floor += floor_of(s, r);
+}
+
+static int slower_first(const void *a, const void *b)
+{
+    const op_row *x = a, *y = b;
+    return (x->seconds < y->seconds) - (x->seconds > y->seconds);
+}
+
+static void print_row(const op_row *r, double total)
+{
+    printf("%-9s %-18s %-16s %5lld %9.2f %6.1f %10.2f %9.1f %9.2f %8.0f\n", r->part, r->op, r->kernel, (long long)r->count,
+           1e3 * r->seconds, 100.0 * r->seconds / total, 1e-9 * r->flops, 1e-6 * r->n_bytes, 1e3 * r->floor,
+           100.0 * r->floor / r->seconds);
+}
+
+static adze_status print_profile(const training *t, double optimizer_s, double step_s, const rates *r)
+{
+    adze_status st = ADZE_OK;
+    int n = 0;
+    op_row sum = { .part = "all", .op = "", .kernel = "" }, *rows = adze_calloc((size_t)step_count(t) + 1, sizeof *rows);
+    REQUIRE(rows, ADZE_ENOMEM, "no memory for a table");
+    for (int32_t i = 0; i < step_count(t); i++) {
+        const char *part;
+        adze_plan_step s = step_at(t, i, &part);
+        add_row(rows, &n, part, &s, r);
+    }
+    adze_plan_step optimizer = optimizer_step(t, optimizer_s);
+    add_row(rows, &n, "update", &optimizer, r);
+    qsort(rows, (size_t)n, sizeof *rows, slower_first);
+    for (int k = 0; k < n; k++) {
+        sum.count += rows[k].count, sum.seconds += rows[k].seconds, sum.flops += rows[k].flops;
+        sum.n_bytes += rows[k].n_bytes, sum.floor += rows[k].floor;
+    }
+    printf("floor: %.1f GFLOP/s (product of two %d x %d matrices), %.1f GB/s (copy)\n", 1e-9 * r->matrix, MATRIX, MATRIX, 1e-9 * r->copy);
+    printf("%-9s %-18s %-16s %5s %9s %6s %10s %9s %9s %8s\n", "part", "op", "kernel", "steps", "ms", "share", "GFLOP", "MB", "floor ms",
+           "% of it");
+    for (int k = 0; k < n; k++) print_row(&rows[k], sum.seconds);
+    print_row(&sum, sum.seconds);
+    printf("mean step %.2f ms, %.2f ms of it outside the ops\n", 1e3 * step_s, 1e3 * (step_s - sum.seconds));
+done:
+    adze_free(rows);
+    return st;
+}
+
+static void json_step(adze_text *text, const char *part, const adze_plan_step *s, const rates *r)
+{
+    char shape[ADZE_SHAPE_TEXT];
+    adze_text_printf(text, "{\"part\": \"%s\", \"op\": ", part);
+    adze_text_json(text, s->op);
+    adze_text_append(text, ", \"kernel\": ");
+    adze_text_json(text, s->kernel);
+    adze_text_printf(text, ", \"output\": \"%s\", \"seconds\": %.9f, \"flops\": %.0f, \"bytes\": %.0f, \"floor_s\": %.9f, \"floor_share\": %.4f}",
+                     adze_shape_text(&s->output, shape), s->seconds, s->flops, s->n_bytes, floor_of(s, r), floor_of(s, r) / fmax(s->seconds, 1e-9));
+}
+
+static adze_status print_json(const training *t, double optimizer_s, double step_s, const rates *r)
+{
+    adze_status st = ADZE_OK;
+    adze_text text = ADZE_TEXT_EMPTY;
+    adze_text_append(&text, "{\"machine\": ");
+    adze_text_json(&text, adze_ctx_description(t->ctx));
+    adze_text_printf(&text, ", \"threads\": %d, \"method\": \"%s\", \"matrix_flops_per_s\": %.0f, \"copy_bytes_per_s\": %.0f, "
+                     "\"step_seconds\": %.9f, \"steps\": [\n", adze_ctx_threads(t->ctx), t->method->name, r->matrix, r->copy, step_s);
+    for (int32_t i = 0; i < step_count(t); i++) {
+        const char *part;
+        adze_plan_step s = step_at(t, i, &part);
+        json_step(&text, part, &s, r);
+        adze_text_append(&text, ",\n");
+    }
+    adze_plan_step optimizer = optimizer_step(t, optimizer_s);
+    json_step(&text, "update", &optimizer, r);
+    adze_text_append(&text, "\n]}\n");
+    TRY(adze_text_check(&text, "profile"));
+    fputs(text.s, stdout);
+done:
+    adze_text_destroy(&text);
+    return st;
+}
+
+static void profile(training *t, bool on)
+{
+    adze_plan_profile(t->rest, on);
+    if (t->frozen) adze_plan_profile(t->frozen, on);
+}
+
+static adze_status serve(training *t)
+{
+    adze_status st = ADZE_OK;
+    char line[64];
+    float loss;
+    step_seconds s;
+    while (fgets(line, sizeof line, stdin)) {
+        TRY(one_step(t, &loss, &s));
+        printf("%.9f\n", s.total);
+        fflush(stdout);
+    }
+done:
+    return st;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Median and fastest of the steps, and the same operations at the machine's arithmetic peak. */
+static void print_summary(const training *t, const adze_options *o, double *seconds, int64_t count)
+{
+    const double flops = total_flops(t), floor = flops / bench_peak_flops(adze_ctx_threads(t->ctx), BENCH_F32);
+    qsort(seconds, (size_t)count, sizeof *seconds, by_value);
+    printf("%s; %s, batch %lld, %.1f GFLOP%s\n", adze_ctx_description(t->ctx), t->method->name, (long long)adze_options_int(o, "batch"),
+           1e-9 * flops, t->cached ? ", frozen part cached" : "");
+    printf("median %.2f ms, fastest of %lld %.2f ms: %.2f pictures/s, %.1f GFLOP/s; floor %.2f ms at the float32 peak, %.0f %% of it "
+           "reached\n", 1e3 * seconds[count / 2], (long long)count, 1e3 * seconds[0], (double)adze_options_int(o, "batch") / seconds[0],
+           1e-9 * flops / seconds[0], 1e3 * floor, 100.0 * floor / seconds[0]);
+}
+
+static adze_status repeat(training *t, const adze_options *o)
+{
+    adze_status st = ADZE_OK;
+    const bool json = adze_options_flag(o, "json"), table_wanted = json || adze_options_flag(o, "profile");
+    const int64_t count = adze_options_int(o, "repeat");
+    double optimizer_s = 0.0, step_s = 0.0, *seconds = adze_calloc((size_t)count, sizeof *seconds);
+    float loss;
+    step_seconds s;
+    rates r = { 0 };
+    REQUIRE(seconds, ADZE_ENOMEM, "no memory for %lld times", (long long)count);
+    if (table_wanted) {
+        TRY(matrix_rate(t, &r.matrix));
+        r.copy = bench_copy_rate(adze_ctx_threads(t->ctx));
+        REQUIRE(r.copy > 0.0, ADZE_ENOMEM, "no memory for a copy");
+        profile(t, true);
+    }
+    for (int64_t i = 0; i < count; i++) {
+        TRY(one_step(t, &loss, &s));
+        seconds[i] = s.total;
+        optimizer_s += s.optimizer / (double)count;
+        step_s += s.total / (double)count;
+        if (!json) printf("seconds %.9f loss %.7g\n", s.total, (double)loss);
+        fflush(stdout);
+    }
+    if (!json) print_summary(t, o, seconds, count);
+    if (json) TRY(print_json(t, optimizer_s, step_s, &r));
+    else if (table_wanted) TRY(print_profile(t, optimizer_s, step_s, &r));
+done:
+    adze_free(seconds);
+    return st;
+}
+
+/* The first steps: they touch all memory, and their losses are the answer that others check. */
+static adze_status first_steps(training *t, int64_t n, bool quiet)
+{
+    adze_status st = ADZE_OK;
+    size_t arena = adze_plan_arena_bytes(t->rest) + (t->frozen ? adze_plan_arena_bytes(t->frozen) : 0);
+    if (!quiet) printf("flops %.0f arena_bytes %zu", total_flops(t), arena);
+    for (int64_t i = 0; i < n; i++) {
+        float loss;
+        step_seconds s;
+        TRY(one_step(t, &loss, &s));
+        if (!quiet) printf(" loss%lld %.9g", (long long)i, (double)loss);
+    }
+    if (!quiet) printf("\n");
+    fflush(stdout);
+done:
+    return st;
+}
+
+static adze_status run(const adze_options *o)
+{
+    adze_status st = ADZE_OK;
+    training t = { .cached = adze_options_flag(o, "cached") };
+    TRY(training_create(&t, o));
+    TRY(first_steps(&t, adze_options_int(o, "check"), adze_options_flag(o, "json")));
+    TRY(adze_options_flag(o, "serve") ? serve(&t) : repeat(&t, o));
+done:
+    training_destroy(&t);
+    return st;
+}
+
+static adze_status print_help(const adze_options *o)
+{
+    adze_text text = ADZE_TEXT_EMPTY;
+    adze_status st = adze_options_help(o, "bench-train [options]", "Times a training step with made-up weights and pictures.", NULL, &text);
+    if (st == ADZE_OK) fputs(text.s, stdout);
+    adze_text_destroy(&text);
+    return st;
+}
+
+int main(int argc, char **argv)
+{
+    adze_status st = ADZE_OK;
+    adze_options *o = NULL;
+    TRY(adze_options_create(&o));
+    TRY(adze_options_add(o, table, sizeof table / sizeof *table));
+    TRY(adze_options_parse(o, argc, argv, 0));
+    TRY(adze_options_flag(o, "help") ? print_help(o) : run(o));
+done:
+    adze_options_destroy(o);
+    if (st != ADZE_OK) fprintf(stderr, "bench-train: %s\n", adze_error_message());
+    return adze_status_exit_code(st);
+}
