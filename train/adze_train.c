@@ -32,8 +32,8 @@ static const adze_option own[] = {
     { .name = "tensorboard", .type = ADZE_OPTION_FLAG, .group = "Training", .help = "also write TensorBoard event files" },
     { .name = "joint", .type = ADZE_OPTION_FLAG, .group = "Data", .help = "one model over all classes, as RUN/joint/model.h5" },
     { .name = "jobs", .type = ADZE_OPTION_INT, .min = 1, .max = 1024, .metavar = "N", .group = "Compute",
-      .help = "classes side by side, each in a process of its own, which share --threads and --memory-limit; one that fails does not "
-              "stop the others" },
+      .help = "classes side by side, each in a process of its own; one that fails does not stop the others. Divides --memory-limit, and "
+              "the processors unless --threads says how many each one gets" },
     { .name = "resume", .type = ADZE_OPTION_FLAG, .group = "Run", .properties = ADZE_OPTION_ACTION,
       .help = "go on with a run: classes that have a model are left as they are" },
 };
