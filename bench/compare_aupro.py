@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """compare_aupro.py - exact AUPRO of adze beside anomalib and the threshold loop with scikit-image.
 
     python bench/compare_aupro.py --bin build/bin [--images 48] [--size 256] [--runs 5] [--threads 2]
