@@ -69,9 +69,9 @@ void adze_text_json(adze_text *t, const char *s)
     adze_text_append(t, "\"");
     for (int n; *s; s += n ? n : 1) {
         n = utf8_length((const unsigned char *)s);
-        if (n == 0) adze_text_append(t, "\\ufffd");
+        if (n == 0) adze_text_append(t, "\xEF\xBF\xBD");
         else if (*s == '"' || *s == '\\') adze_text_printf(t, "\\%c", *s);
-        else if ((unsigned char)*s < 0x20) adze_text_printf(t, "\\u%04x", (unsigned)*s);
+        else if ((unsigned char)*s < 0x20 || *s == 0x7F) adze_text_printf(t, "\\u%04x", (unsigned)*s);
         else adze_text_append_n(t, s, (size_t)n);
     }
     adze_text_append(t, "\"");

@@ -42,19 +42,6 @@ static void plain(adze_text *out, int32_t point, const char *from, const char *t
     else adze_text_append_n(out, from, (size_t)(to - from));
 }
 
-void adze_escape_json(adze_text *out, const char *s)
-{
-    adze_text_append(out, "\"");
-    while (*s) {
-        const char *from = s;
-        int32_t point = next_point(&s);
-        if (point == '"' || point == '\\') adze_text_printf(out, "\\%c", (char)point);
-        else if (point >= 0 && is_control(point)) adze_text_printf(out, "\\u%04x", (unsigned)point);
-        else plain(out, point, from, s);
-    }
-    adze_text_append(out, "\"");
-}
-
 /* The same loop for formats in which single characters have a longer form; table[c] or NULL. */
 static void escape_by(adze_text *out, const char *s, const char *(*form)(int32_t point))
 {

@@ -1,4 +1,4 @@
-/* escape.h - text from outside (file names, class names, messages) made safe for each output format.
+/* escape.h - text from outside (file names, class names, messages) made safe for each output format (JSON: adze_text_json() in core/text.h).
  *
  * All take any bytes; what is not UTF-8 becomes U+FFFD, control characters that the format cannot hold likewise. */
 #ifndef ADZE_EVAL_ESCAPE_H
@@ -10,8 +10,6 @@
 extern "C" {
 #endif
 
-/* A JSON string with its quotes. */
-void adze_escape_json(adze_text *out, const char *s);
 /* For element content and for attribute values in double or single quotes. */
 void adze_escape_html(adze_text *out, const char *s);
 /* A cell of a comma-separated file (RFC 4180), quoted where needed. A cell that starts with = + - @ or a control

@@ -26,10 +26,10 @@ static void json_facts(adze_text *out, const adze_fact *fact, int64_t n, const c
     adze_text_append(out, "{");
     for (int64_t i = 0; i < n; i++) {
         adze_text_printf(out, "%s\n%s  ", i > 0 ? "," : "", indent);
-        adze_escape_json(out, fact[i].key);
+        adze_text_json(out, fact[i].key);
         adze_text_append(out, ": ");
         if (fact[i].is_number) adze_text_append(out, fact[i].value);
-        else adze_escape_json(out, fact[i].value);
+        else adze_text_json(out, fact[i].value);
     }
     adze_text_printf(out, "%s%s}", n > 0 ? "\n" : "", n > 0 ? indent : "");
 }
@@ -49,13 +49,13 @@ static void json_notes(adze_text *out, const adze_class_result *c)
     for (int k = 0; k < ADZE_METRIC_COUNT; k++) {
         if (!m->reason[k]) continue;
         adze_text_printf(out, "%s\n        \"%s\": ", n++ > 0 ? "," : "", adze_metric_name((adze_metric)k));
-        adze_escape_json(out, m->reason[k]);
+        adze_text_json(out, m->reason[k]);
     }
     if (c->n_notes > 0) {
         adze_text_printf(out, "%s\n        \"limits\": [", n++ > 0 ? "," : "");
         for (int64_t i = 0; i < c->n_notes; i++) {
             adze_text_append(out, i > 0 ? ", " : "");
-            adze_escape_json(out, c->note[i]);
+            adze_text_json(out, c->note[i]);
         }
         adze_text_append(out, "]");
     }
@@ -65,14 +65,14 @@ static void json_notes(adze_text *out, const adze_class_result *c)
 adze_status adze_results_json(const adze_results *r, adze_text *out)
 {
     adze_text_append(out, "{\n  \"model\": ");
-    adze_escape_json(out, r->model);
+    adze_text_json(out, r->model);
     adze_text_append(out, ",\n  \"protocol\": ");
     json_facts(out, r->protocol, r->n_protocol, "  ");
     adze_text_append(out, ",\n  \"classes\": {");
     for (int64_t c = 0; c < r->n_classes; c++) {
         const adze_metrics_result *m = r->cls[c].metrics;
         adze_text_append(out, c > 0 ? ",\n    " : "\n    ");
-        adze_escape_json(out, r->cls[c].name);
+        adze_text_json(out, r->cls[c].name);
         adze_text_append(out, ": {\n");
         for (int k = 0; k < ADZE_METRIC_COUNT; k++) json_pair(out, "      ", adze_metric_name((adze_metric)k), m->value[k]);
         json_pair(out, "      ", "image_f1_max_threshold", m->image_threshold);

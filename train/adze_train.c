@@ -63,7 +63,6 @@ typedef struct {
     adze_dataset *data;
     adze_ctx *ctx;
     const char *out;
-    bool joint;
     int64_t size, batch;
     adze_normalize normalize;
     run_record record;

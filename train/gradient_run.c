@@ -22,7 +22,7 @@ typedef struct {
     char *tag_text[ADZE_LOSS_TERMS]; /* owned */
     int n_terms;
     int64_t done;                    /* steps */
-    double last_loss, started, last_report, elapsed_before, loss_sum;
+    double last_loss, started, last_report, elapsed_before;
     char *state_path;                /* owned */
 } gradient_state;
 

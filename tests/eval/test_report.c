@@ -305,8 +305,8 @@ static void escaping_keeps_each_format_intact(void **state)
         void (*escape)(adze_text *out, const char *s);
         const char *in, *want;
     } cases[] = {
-        { adze_escape_json, "a\"\\\n\x01\x7F", "\"a\\\"\\\\\\u000a\\u0001\\u007f\"" },
-        { adze_escape_json, "\xC3\xA9 \xC3 \xED\xA0\x80 \xF0\x9F\x99\x82 \xC0\xAF",
+        { adze_text_json, "a\"\\\n\x01\x7F", "\"a\\\"\\\\\\u000a\\u0001\\u007f\"" },
+        { adze_text_json, "\xC3\xA9 \xC3 \xED\xA0\x80 \xF0\x9F\x99\x82 \xC0\xAF",
           "\"\xC3\xA9 \xEF\xBF\xBD \xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD \xF0\x9F\x99\x82 \xEF\xBF\xBD\xEF\xBF\xBD\"" },
         { adze_escape_html, "<a href='x'>&\"\x02", "&lt;a href=&#39;x&#39;&gt;&amp;&quot;\xEF\xBF\xBD" },
         { adze_escape_csv, "plain", "plain" },
