@@ -6,12 +6,12 @@
 
 #include <inttypes.h>
 #include <math.h>
-#include <string.h>
 
 #include "core/memory.h"
 #include "core/philox.h"
 #include "core/plan.h"
 #include "core/split.h"
+#include "train/feature_cache.h"
 
 struct trainer {
     trainer_opts o;
@@ -21,8 +21,8 @@ struct trainer {
     adze_value image, loss, term[ADZE_LOSS_TERMS]; /* image: in the plan that reads it */
     adze_optim *optim;
     adze_schedule schedule;
-    int64_t steps_per_epoch, floats; /* floats: at the cut, per picture */
-    float *cache;                    /* (n, floats), owned; NULL without a cache */
+    int64_t steps_per_epoch;
+    adze_feature_cache *cache;       /* owned; NULL without a cache, and before it is filled */
     float *batch;                    /* (batch,H,W,3) */
     float *cut;                      /* (batch * largest cut) */
     int64_t *order;                  /* (n) */
@@ -43,7 +43,6 @@ static adze_status make_plans(trainer *t)
         t->term[i] = adze_graph_find(t->split.rest, t->parts.term_name[i]);
         REQUIRE(t->term[i] != ADZE_NONE, ADZE_EINTERNAL, "training: the loss term '%s' is not trained", t->parts.term_name[i]);
     }
-    for (int i = 0; i < t->split.n_cuts; i++) t->floats += t->split.floats[i];
 done:
     return st;
 }
@@ -91,7 +90,7 @@ void trainer_destroy(trainer *t)
     adze_plan_destroy(t->frozen);
     adze_plan_destroy(t->rest);
     adze_graph_parts_destroy(&t->split);
-    adze_free(t->cache);
+    adze_feature_cache_destroy(t->cache);
     adze_free(t->batch);
     adze_free(t->cut);
     adze_free(t->order);
@@ -121,7 +120,8 @@ void trainer_memory(const trainer *t, adze_memory_item items[ADZE_MEMORY_ITEMS])
 {
     int n = 0;
     if (trainer_uses_cache(t))
-        items[n++] = (adze_memory_item){ "features of the frozen part (--cache off: none)", (size_t)(t->o.n * t->floats) * sizeof(float) };
+        items[n++] = (adze_memory_item){ "features of the frozen part (--cache off: none)",
+                                         adze_feature_cache_bytes(t->o.n, t->split.floats, t->split.n_cuts) };
     items[n++] = (adze_memory_item){ "activations", adze_plan_arena_bytes(t->rest) + (t->frozen ? adze_plan_arena_bytes(t->frozen) : 0) };
     items[n] = (adze_memory_item){ NULL, 0 };
 }
@@ -153,19 +153,15 @@ adze_status trainer_fill_cache(trainer *t, const adze_work_progress *progress)
     adze_status st = ADZE_OK;
     adze_loader *loader = NULL;
     if (!trainer_uses_cache(t) || t->cache) return ADZE_OK;
-    REQUIRE(t->cache = adze_malloc((size_t)(t->o.n * t->floats) * sizeof *t->cache), ADZE_ENOMEM,
-            "%zu bytes for the features of %" PRId64 " pictures; --cache off needs none", (size_t)(t->o.n * t->floats) * sizeof *t->cache, t->o.n);
+    TRY(adze_feature_cache_create(&t->cache, t->o.n, t->split.floats, t->split.n_cuts));
     TRY(open_loader(t, NULL, 0, &loader));
     for (int64_t done = 0, n; done < t->o.n; done += n) {
         TRY(take_pictures(t, loader, &n));
         TRY(adze_plan_write(t->frozen, t->image, t->batch));
         TRY(adze_plan_run(t->frozen));
-        int64_t at = 0;
         for (int c = 0; c < t->split.n_cuts; c++) {
             TRY(adze_plan_read(t->frozen, t->split.from[c], t->cut));
-            for (int64_t i = 0; i < n; i++)
-                memcpy(t->cache + (done + i) * t->floats + at, t->cut + i * t->split.floats[c], (size_t)t->split.floats[c] * sizeof *t->cache);
-            at += t->split.floats[c];
+            TRY(adze_feature_cache_put(t->cache, c, done, n, t->cut));
         }
         REQUIRE(!progress || progress->step(progress->user, "features", done + n, t->o.n), ADZE_EINTERRUPTED, "interrupted");
     }
@@ -173,7 +169,7 @@ adze_status trainer_fill_cache(trainer *t, const adze_work_progress *progress)
 done:
     adze_loader_destroy(loader);
     if (st != ADZE_OK) {
-        adze_free(t->cache);
+        adze_feature_cache_destroy(t->cache);
         t->cache = NULL;
     }
     return st;
@@ -183,7 +179,7 @@ done:
 static adze_status feed(trainer *t, adze_loader *loader, int64_t first)
 {
     adze_status st = ADZE_OK;
-    int64_t n = t->o.batch, at = 0;
+    int64_t n = t->o.batch;
     if (!t->cache) {
         TRY(take_pictures(t, loader, &n));
         TRY(adze_plan_write(t->frozen ? t->frozen : t->rest, t->image, t->batch));
@@ -195,9 +191,8 @@ static adze_status feed(trainer *t, adze_loader *loader, int64_t first)
         if (!to) to = t->cut;
         if (!t->cache) TRY(adze_plan_read(t->frozen, t->split.from[c], to));
         for (int64_t i = 0; i < n && t->cache; i++)
-            memcpy(to + i * floats, t->cache + t->order[first + i] * t->floats + at, (size_t)floats * sizeof *to);
+            TRY(adze_feature_cache_get(t->cache, c, t->order[first + i], to + i * floats));
         if (to == t->cut) TRY(adze_plan_write(t->rest, t->split.to[c], to));
-        at += floats;
     }
 done:
     return st;
