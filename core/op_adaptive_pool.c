@@ -3,17 +3,11 @@
  *   window i of n -> m: floor(i*n/m) .. ceil((i+1)*n/m) - 1; windows overlap by one where m does not divide n
  *   2d  (N,H,W,C) -> (N,Ho,Wo,C)      1d  (...,n) -> (...,m)
  *   source: torch.nn.functional.adaptive_avg_pool2d, adaptive_avg_pool1d */
+#include "core/op_adaptive_pool.h"
+
 #include <string.h>
 
-#include "core/op.h"
 #include "core/ops.h"
-
-typedef struct {
-    int64_t out[2];
-} adaptive_attrs;
-
-static int64_t window_begin(int64_t i, int64_t n, int64_t m) { return i * n / m; }
-static int64_t window_end(int64_t i, int64_t n, int64_t m) { return ((i + 1) * n + m - 1) / m; }
 
 static adze_status pool2d_shape(adze_call *c)
 {

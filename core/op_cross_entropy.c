@@ -3,13 +3,12 @@
  *   in   x (...,C)   target (...): classes, whole numbers held in float32      y (1)
  *   dx   dy (softmax(x) - [class = target]) / rows
  *   source: torch.nn.functional.cross_entropy; a target outside is ADZE_EINVAL when the plan runs */
+#include "core/op_cross_entropy.h"
+
 #include <inttypes.h>
 #include <math.h>
 
-#include "core/op.h"
 #include "core/ops.h"
-
-enum { CROSS_ENTROPY_X, CROSS_ENTROPY_TARGET };
 
 static adze_status cross_entropy_shape(adze_call *c)
 {

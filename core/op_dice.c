@@ -4,15 +4,9 @@
  *   y    1 - mean_b q_b       q = (2 <x,m> + 1) / s       s = sum x + sum m + 1
  *   dx   -dy (2 m - q) / (s B)
  *   source: AnomalyCLIP (ICLR 2024), its dice loss with smoothing 1 */
-#include "core/op.h"
+#include "core/op_dice.h"
+
 #include "core/ops.h"
-
-enum { DICE_X, DICE_MASK };
-
-typedef struct {
-    float threshold;
-    bool complement;
-} dice_attrs;
 
 static adze_status dice_shape(adze_call *c)
 {

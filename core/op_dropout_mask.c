@@ -2,14 +2,9 @@
  *
  *   in   x   u in [0,1), the shape of x or 1 in some dimensions ((N,1,1,1): whole samples, drop path)
  *   y    x/(1 - p) where u >= p, else 0       dx  the same of dy       source: torch.nn.functional.dropout */
-#include "core/op.h"
+#include "core/op_dropout_mask.h"
+
 #include "core/ops.h"
-
-enum { DROPOUT_X, DROPOUT_U };
-
-typedef struct {
-    float p;
-} dropout_attrs;
 
 static adze_status dropout_shape(adze_call *c)
 {

@@ -5,16 +5,11 @@
  *   y    mean of -(1 - q)^gamma log q
  *   dx   dy w_c (gamma (1 - q)^(gamma - 1) log q - (1 - q)^gamma / q) / positions
  *   source: AnomalyCLIP (ICLR 2024), its focal loss on probabilities */
+#include "core/op_focal_prob.h"
+
 #include <math.h>
 
-#include "core/op.h"
 #include "core/ops.h"
-
-enum { FOCAL_X, FOCAL_MASK };
-
-typedef struct {
-    float threshold, gamma, smooth;
-} focal_prob_attrs;
 
 static adze_status focal_prob_shape(adze_call *c)
 {

@@ -4,19 +4,13 @@
  *   select   y[i] = x[index[i]]       dx[index[i]] += dy[i]
  *   put      y[index[i]] += x[i], y of length `size` there       dx[i] = dy[index[i]]
  *   source   torch.index_select, torch.Tensor.index_add_; an index outside is ADZE_EINVAL when the plan runs */
+#include "core/op_index.h"
+
 #include <inttypes.h>
 #include <string.h>
 
 #include "core/axis.h"
-#include "core/op.h"
 #include "core/ops.h"
-
-enum { INDEX_X, INDEX_INDEX };
-
-typedef struct {
-    int32_t dim;
-    int64_t size; /* put: length of y */
-} index_attrs;
 
 static adze_status index_shape(adze_call *c, bool put)
 {

@@ -4,17 +4,11 @@
  *   y       u gamma + beta
  *   dx      rstd (g - mean(g) - u mean(g u)), g = dy gamma      dgamma  sum of dy u      dbeta  sum of dy
  *   saved   mean, rstd per row                  source: torch.nn.functional.layer_norm */
+#include "core/op_layer_norm.h"
+
 #include <math.h>
 
-#include "core/op.h"
 #include "core/ops.h"
-
-enum { LAYER_NORM_X, LAYER_NORM_GAMMA, LAYER_NORM_BETA };
-
-typedef struct {
-    int32_t dims;
-    float eps;
-} layer_norm_attrs;
 
 static int64_t row_of(const adze_call *c)
 {

@@ -8,17 +8,11 @@
  *   hinge     max(0, margin - x) + max(0, margin + z), slope 0 at the edge
  *   neg_log_sigmoid  log(1 + exp(-x)), no z
  *   source: torch.nn.functional; focal_bce and hinge: DeSTSeg (CVPR 2023), SimpleNet (CVPR 2023) */
+#include "core/op_loss.h"
+
 #include <math.h>
 
-#include "core/op.h"
 #include "core/ops.h"
-
-enum { LOSS_X, LOSS_Z };
-
-typedef struct {
-    int32_t fn; /* adze_loss_fn */
-    float a, b;
-} loss_attrs;
 
 static bool has_target(int fn) { return fn != ADZE_LOSS_NEG_LOG_SIGMOID; }
 static bool is_mask(int fn) { return fn == ADZE_LOSS_BCE || fn == ADZE_LOSS_FOCAL_BCE; }

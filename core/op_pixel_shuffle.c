@@ -3,13 +3,9 @@
  *   in   x (N,H,W,C*f*f)                       y (N,H*f,W*f,C)
  *   y[n, h*f+p, w*f+q, c] = x[n, h, w, e]      e = c*f*f + p*f + q, or (p*f + q)*C + c (patch expansion)
  *   dx   the way back                          source: torch.nn.functional.pixel_shuffle */
-#include "core/op.h"
-#include "core/ops.h"
+#include "core/op_pixel_shuffle.h"
 
-typedef struct {
-    int64_t factor;
-    bool channels_inner;
-} pixel_shuffle_attrs;
+#include "core/ops.h"
 
 static adze_status pixel_shuffle_shape(adze_call *c)
 {

@@ -5,16 +5,12 @@
  *   norm sqrt(sum x^2)                    dx  dy x / norm, 0 at norm 0
  *   max  the first of equal maxima; its index is the second output        dx  dy there
  *   source: torch.sum, mean, var(unbiased=False), linalg.vector_norm, max */
+#include "core/op_reduce.h"
+
 #include <math.h>
 
 #include "core/axis.h"
-#include "core/op.h"
 #include "core/ops.h"
-
-typedef struct {
-    int32_t fn, dim; /* adze_reduce_fn */
-    bool keepdim;
-} reduce_attrs;
 
 static adze_status reduce_shape(adze_call *c)
 {

@@ -2,18 +2,13 @@
  *
  *   in   x      y: `dim` has length k      saved: the index of each, whole numbers in float32
  *   dx   dy where an element was taken, else 0       source: torch.topk */
+#include "core/op_topk.h"
+
 #include <inttypes.h>
 #include <string.h>
 
 #include "core/axis.h"
-#include "core/op.h"
 #include "core/ops.h"
-
-typedef struct {
-    int64_t k;
-    int32_t dim;
-    bool largest;
-} topk_attrs;
 
 static adze_status topk_shape(adze_call *c)
 {

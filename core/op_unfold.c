@@ -2,14 +2,11 @@
  *
  *   in   x (N,H,W,C)      y (N, Ho*Wo, C*Kh*Kw), element order c, ky, kx; zeros outside the map
  *   source: torch.nn.functional.unfold (transposed: a patch is a row here) */
+#include "core/op_unfold.h"
+
 #include <string.h>
 
-#include "core/op.h"
 #include "core/ops.h"
-
-typedef struct {
-    adze_unfold_opts o;
-} unfold_attrs;
 
 static int64_t positions(const adze_unfold_opts *o, const adze_shape *x, int d)
 {
