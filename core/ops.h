@@ -32,7 +32,8 @@ adze_value adze_batch_norm(adze_graph *g, adze_value x, adze_value gamma, adze_v
 
 typedef struct {
     float eps, momentum;
-    bool relu; /* y = max(0, ...) behind everything */
+    bool relu;   /* y = max(z, slope z) behind everything */
+    float slope; /* of the ReLU below 0: from 0 to 1, without 1 */
 } adze_batch_norm_opts;
 #define ADZE_BATCH_NORM_OPTS ((adze_batch_norm_opts){ .eps = 1e-5f, .momentum = 0.1f })
 /* With the statistics of the batch (biased variance): y = [relu](normalised x * gamma + beta [+ residual]). Moves the
@@ -100,6 +101,8 @@ adze_value adze_patch_embed(adze_graph *g, const adze_value *features, int n_fea
 
 /* One behind the other along `dim` (-1: the last); at most ADZE_MAX_IN tensors, equal in every other dimension. */
 adze_value adze_concat(adze_graph *g, const adze_value *x, int n, int dim);
+/* Steps [from, from + size) of `dim` (-1: the last). */
+adze_value adze_slice(adze_graph *g, adze_value x, int dim, int64_t from, int64_t size);
 /* y[i] = x[index[i]] along `dim`; index (K): whole numbers held in float32. */
 adze_value adze_index_select(adze_graph *g, adze_value x, adze_value index, int dim);
 /* y[index[i]] += x[i] along `dim`, where y has `size` steps. */

@@ -134,6 +134,7 @@ static outcome run(const op_case *test, run_opts o)
         out.n += adze_shape_count(&s);
     }
     for (int i = 0; i < adze_params_count(params); i++) {
+        if (!adze_params_trainable(params, i)) continue;
         s = adze_params_shape(params, i);
         assert_int_equal(adze_params_read_grad(params, i, out.data + out.n), ADZE_OK);
         fill("x", direction, adze_shape_count(&s), 1100 + (uint32_t)i);
@@ -226,7 +227,9 @@ static adze_value build_rearranged(adze_graph *g, int which)
     case 2: return adze_pixel_shuffle(g, IN("x", 1, 3, 5, 28), 2, false);
     case 3: return adze_pixel_shuffle(g, IN("x", 1, 3, 5, 27), 3, true);
     case 4: return adze_dropout_mask(g, IN("x", 5, 3, 7), IN("u", 5, 3, 7), 0.3f);
-    default: return adze_dropout_mask(g, IN("x", 5, 3, 7), IN("u", 5, 1, 1), 0.5f);
+    case 5: return adze_dropout_mask(g, IN("x", 5, 3, 7), IN("u", 5, 1, 1), 0.5f);
+    case 6: return adze_slice(g, IN("x", 3, 11, 7), 1, 4, 5);
+    default: return adze_slice(g, IN("x", 31, 1), 0, 0, 31);
     }
 }
 
@@ -235,6 +238,16 @@ static adze_value build_layer_norm(adze_graph *g, int which)
     adze_value gamma = which == 1 ? ADZE_NONE : adze_graph_param(g, "gamma", ADZE_SHAPE(31), true);
     adze_value beta = which == 1 ? ADZE_NONE : adze_graph_param(g, "beta", ADZE_SHAPE(31), true);
     return adze_layer_norm(g, IN("x", 3, 5, 31), gamma, beta, which == 1 ? 2 : 1, 1e-5f);
+}
+
+/* 0: alone, 1: residual and ReLU, 2: leaky ReLU. */
+static adze_value build_batch_norm(adze_graph *g, int which)
+{
+    adze_value gamma = adze_graph_param(g, "gamma", ADZE_SHAPE(33), true), beta = adze_graph_param(g, "beta", ADZE_SHAPE(33), true);
+    adze_value mean = adze_graph_param(g, "mean", ADZE_SHAPE(33), false), var = adze_graph_param(g, "var", ADZE_SHAPE(33), false);
+    adze_batch_norm_opts o = ADZE_BATCH_NORM_OPTS;
+    o.relu = which > 0, o.slope = which == 2 ? 0.2f : 0.0f;
+    return adze_batch_norm_train(g, IN("x", 5, 7, 33), gamma, beta, mean, var, which == 1 ? IN("z", 5, 7, 33) : ADZE_NONE, &o);
 }
 
 static adze_value build_loss(adze_graph *g, int fn)
@@ -311,6 +324,9 @@ static const op_case cases[] = {
     { "linear 1", build_linear, 2, 31, true },         { "index_select", build_rearranged, 0, 11, true },
     { "index_put", build_rearranged, 1, 11, true },    { "pixel_shuffle", build_rearranged, 2, 1, true },
     { "patch expansion", build_rearranged, 3, 1, true }, { "dropout", build_rearranged, 4, 1, true },
+    { "slice", build_rearranged, 6, 1, true },         { "slice all", build_rearranged, 7, 1, true },
+    { "bn", build_batch_norm, 0, 35, true },           { "bn+add+relu", build_batch_norm, 1, 35, false },
+    { "bn+leaky_relu", build_batch_norm, 2, 35, false },
     { "drop path", build_rearranged, 5, 1, true },     { "layer_norm", build_layer_norm, 0, 31, true },
     { "layer_norm 2", build_layer_norm, 1, 155, true }, { "mse", build_loss, ADZE_LOSS_MSE, 651, true },
     { "l1", build_loss, ADZE_LOSS_L1, 651, false },    { "smooth_l1", build_loss, ADZE_LOSS_SMOOTH_L1, 651, true },
