@@ -1,9 +1,9 @@
-/* op_batch_norm_train.c - batch normalisation with the batch's own statistics, with an optional residual and ReLU behind it.
+/* op_batch_norm_train.c - batch normalisation with the batch's own statistics, with an optional residual and (leaky) ReLU behind it.
  *
  *   in      x (...,C)   gamma beta (C)   running mean, var (C), written   [r = x's shape]        n rows per channel
  *   mean    sum x / n        var  sum x^2 / n - mean^2 (in double)        rstd = 1/sqrt(var + eps)
- *   y       [max 0] ((x - mean) rstd gamma + beta [+ r])
- *   dz      dy where y > 0 (all of dy without ReLU)       dr   dz
+ *   y       z = (x - mean) rstd gamma + beta [+ r], with ReLU max(z, slope z)
+ *   dz      dy where y > 0 or without ReLU, else slope dy       dr   dz
  *   dbeta   sum dz        dgamma  sum dz h,  h = (x - mean) rstd
  *   dx      gamma rstd (dz - dbeta/n - h dgamma/n)
  *   running r = (1 - momentum) r + momentum * batch, the variance times n/(n-1)
@@ -25,6 +25,8 @@ static adze_status batch_norm_train_shape(adze_call *c)
     if (c->in[BN_TRAIN_RESIDUAL].present && !adze_shape_equal(&c->in[BN_TRAIN_RESIDUAL].shape, x))
         return adze_fail(ADZE_ESHAPE, "a residual of shape %s", adze_shape_text(&c->in[BN_TRAIN_RESIDUAL].shape, text));
     if (adze_shape_count(x) / C < 2) return adze_fail(ADZE_ESHAPE, "x %s: one value per channel has no variance", adze_shape_text(x, text));
+    float slope = ((const batch_norm_train_attrs *)c->attrs)->o.slope;
+    if (!(slope >= 0.0f && slope < 1.0f)) return adze_fail(ADZE_EINVAL, "slope %g, want 0 to below 1", (double)slope);
     c->out[0].shape = *x;
     c->out[1].shape = ADZE_SHAPE(2, C);
     return ADZE_OK;
@@ -63,7 +65,7 @@ static adze_status batch_norm_train_fwd(const adze_call *c)
         for (int64_t r = 0; r < n; r++) {
             double y = (x[r * C + k] - mean) * rstd * c->in[BN_TRAIN_GAMMA].data[k] + c->in[BN_TRAIN_BETA].data[k];
             if (residual) y += residual[r * C + k];
-            c->out[0].data[r * C + k] = (float)(a->o.relu && y < 0.0 ? 0.0 : y);
+            c->out[0].data[r * C + k] = (float)(a->o.relu && y < 0.0 ? a->o.slope * y : y);
         }
     }
     ++*c->in[BN_TRAIN_MEAN].version, ++*c->in[BN_TRAIN_VAR].version;
@@ -78,12 +80,12 @@ static adze_status batch_norm_train_bwd(const adze_call *c)
     for (int64_t k = 0; k < C; k++) {
         double mean = c->out[1].data[k], rstd = c->out[1].data[C + k], gamma = c->in[BN_TRAIN_GAMMA].data[k], sum = 0.0, product = 0.0;
         for (int64_t i = k; i < n * C; i += C) {
-            double dz = a->o.relu && !(y[i] > 0.0f) ? 0.0 : dy[i];
+            double dz = a->o.relu && !(y[i] > 0.0f) ? (double)a->o.slope * dy[i] : dy[i];
             sum += dz;
             product += dz * (x[i] - mean) * rstd;
         }
         for (int64_t i = k; i < n * C; i += C) {
-            double dz = a->o.relu && !(y[i] > 0.0f) ? 0.0 : dy[i], h = (x[i] - mean) * rstd;
+            double dz = a->o.relu && !(y[i] > 0.0f) ? (double)a->o.slope * dy[i] : dy[i], h = (x[i] - mean) * rstd;
             if (c->in[BN_TRAIN_X].wanted)
                 adze_grad_put(&c->in[BN_TRAIN_X], i, gamma * rstd * (dz - sum / (double)n - h * product / (double)n));
             if (c->in[BN_TRAIN_RESIDUAL].wanted) adze_grad_put(&c->in[BN_TRAIN_RESIDUAL], i, dz);
@@ -96,8 +98,10 @@ static adze_status batch_norm_train_bwd(const adze_call *c)
 
 static const char *batch_norm_train_label(const adze_call *c)
 {
-    bool relu = ((const batch_norm_train_attrs *)c->attrs)->o.relu, add = c->in[BN_TRAIN_RESIDUAL].present;
-    return add ? (relu ? "bn+add+relu" : "bn+add") : relu ? "bn+relu" : "bn";
+    const adze_batch_norm_opts *o = &((const batch_norm_train_attrs *)c->attrs)->o;
+    bool add = c->in[BN_TRAIN_RESIDUAL].present;
+    if (o->relu && o->slope > 0.0f) return add ? "bn+add+leaky_relu" : "bn+leaky_relu";
+    return add ? (o->relu ? "bn+add+relu" : "bn+add") : o->relu ? "bn+relu" : "bn";
 }
 
 const adze_op_def adze_op_batch_norm_train = {

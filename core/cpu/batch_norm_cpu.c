@@ -53,8 +53,8 @@ CLONES static void sums_of(const float *x, int64_t rows, int64_t C, int64_t widt
     for (int64_t k = 0; k < width; k++) sum[k] = s[k], sum2[k] = q[k];
 }
 
-/* y = [relu](x * scale + shift [+ residual]) */
-CLONES static void apply_rows(const float *x, const float *residual, const float *scale, const float *shift, bool relu, int64_t rows,
+/* y = [relu](x * scale + shift [+ residual]); slope of the ReLU below 0, 1 without one */
+CLONES static void apply_rows(const float *x, const float *residual, const float *scale, const float *shift, float slope, int64_t rows,
                               int64_t C, float *y)
 {
     for (int64_t r = 0; r < rows; r++, x += C, y += C) {
@@ -63,8 +63,10 @@ CLONES static void apply_rows(const float *x, const float *residual, const float
             residual += C;
         } else
             for (int64_t k = 0; k < C; k++) y[k] = x[k] * scale[k] + shift[k];
-        if (relu)
+        if (slope == 0.0f)
             for (int64_t k = 0; k < C; k++) y[k] = y[k] > 0.0f ? y[k] : 0.0f;
+        else if (slope != 1.0f)
+            for (int64_t k = 0; k < C; k++) y[k] = y[k] > 0.0f ? y[k] : slope * y[k];
     }
 }
 
@@ -104,21 +106,22 @@ static adze_status forward(const adze_call *c)
 #pragma omp parallel num_threads(l.threads)
     {
         int64_t from = first_row(&l, omp_get_thread_num()), rows = first_row(&l, omp_get_thread_num() + 1) - from;
-        apply_rows(x + from * l.C, residual ? residual + from * l.C : NULL, scale, shift, a->o.relu, rows, l.C, c->out[0].data + from * l.C);
+        apply_rows(x + from * l.C, residual ? residual + from * l.C : NULL, scale, shift, a->o.relu ? a->o.slope : 1.0f, rows, l.C,
+                   c->out[0].data + from * l.C);
     }
     return ADZE_OK;
 }
 
 const adze_kernel adze_cpu_batch_norm_train = { .name = "cpu", .accepts = accepts, .prepare = prepare, .run = forward };
 
-/* dz = dy where y > 0; sums of dz and dz * h over the rows. y NULL: no ReLU. */
-CLONES static void gradient_sums(const float *x, const float *dy, const float *y, const float *mean, const float *rstd, int64_t rows,
-                                 int64_t C, int64_t width, double *sum, double *product)
+/* dz = dy where y > 0, else slope dy; sums of dz and dz * h over the rows. y NULL: no ReLU. */
+CLONES static void gradient_sums(const float *x, const float *dy, const float *y, float slope, const float *mean, const float *rstd,
+                                 int64_t rows, int64_t C, int64_t width, double *sum, double *product)
 {
     double s[BLOCK] = { 0.0 }, p[BLOCK] = { 0.0 };
     for (int64_t r = 0; r < rows; r++)
         for (int64_t k = 0; k < width; k++) {
-            float dz = y && !(y[r * C + k] > 0.0f) ? 0.0f : dy[r * C + k];
+            float dz = y && !(y[r * C + k] > 0.0f) ? slope * dy[r * C + k] : dy[r * C + k];
             s[k] += dz;
             p[k] += (double)dz * ((x[r * C + k] - mean[k]) * rstd[k]);
         }
@@ -127,7 +130,7 @@ CLONES static void gradient_sums(const float *x, const float *dy, const float *y
 
 typedef struct {
     const float *x, *dy, *y, *mean, *rstd, *a, *b, *d; /* dx = a dz + b h + d */
-    float *dx, *dr;
+    float *dx, *dr, slope;
     bool add_x, add_r;
 } gradient_args;
 
@@ -135,7 +138,7 @@ CLONES static void gradient_rows(gradient_args g, int64_t from, int64_t rows, in
 {
     for (int64_t i = from * C, end = (from + rows) * C; i < end; i += C)
         for (int64_t k = 0; k < C; k++) {
-            float dz = g.y && !(g.y[i + k] > 0.0f) ? 0.0f : g.dy[i + k];
+            float dz = g.y && !(g.y[i + k] > 0.0f) ? g.slope * g.dy[i + k] : g.dy[i + k];
             float h = (g.x[i + k] - g.mean[k]) * g.rstd[k], dx = g.a[k] * dz + g.b[k] * h + g.d[k];
             if (g.dr) g.dr[i + k] = g.add_r ? g.dr[i + k] + dz : dz; /* may lie where dy is: dz was read before */
             if (g.dx) g.dx[i + k] = g.add_x ? g.dx[i + k] + dx : dx;
@@ -155,7 +158,7 @@ static adze_status backward(const adze_call *c)
         int64_t from = first_row(&l, t), rows = first_row(&l, t + 1) - from;
         for (int64_t k = 0; k < l.C; k += BLOCK) {
             int64_t at = from * l.C + k, width = l.C - k < BLOCK ? l.C - k : BLOCK;
-            gradient_sums(x->data + at, c->out[0].grad + at, y ? y + at : NULL, mean + k, rstd + k, rows, l.C, width,
+            gradient_sums(x->data + at, c->out[0].grad + at, y ? y + at : NULL, attrs->o.slope, mean + k, rstd + k, rows, l.C, width,
                           l.partial + 2 * t * l.C + k, l.partial + (2 * t + 1) * l.C + k);
         }
     }
@@ -170,7 +173,7 @@ static adze_status backward(const adze_call *c)
         if (c->in[BN_TRAIN_BETA].wanted) adze_grad_put(&c->in[BN_TRAIN_BETA], k, sum);
     }
     gradient_args g = { x->data, c->out[0].grad, y, mean, rstd, a, b, d, x->wanted ? x->grad : NULL, r->wanted ? r->grad : NULL,
-                        x->accumulate, r->accumulate };
+                        attrs->o.slope, x->accumulate, r->accumulate };
 #pragma omp parallel num_threads(l.threads)
     {
         int64_t from = first_row(&l, omp_get_thread_num());
