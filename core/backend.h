@@ -1,8 +1,15 @@
-/* backend.h - a backend is one table of functions: memory, copies, and kernels per op, tried best first. */
+/* backend.h - a backend is one table of functions: memory, copies, and kernels per op, tried best first.
+ *
+ * The cpu backend is part of the library. Others are shared objects that are loaded on demand (backend_load.h): they call the
+ * library only through the adze_services that they are given, so that they work in statically linked programs too. */
 #ifndef ADZE_CORE_BACKEND_H
 #define ADZE_CORE_BACKEND_H
 
+#include <stdarg.h>
+
 #include "core/context.h"
+#include "core/kcenter.h"
+#include "core/knn.h"
 #include "core/op.h"
 #include "core/optim_step.h"
 
@@ -19,13 +26,40 @@ typedef struct adze_backend {
     void (*free)(adze_ctx *ctx, void *p);
     adze_status (*write)(adze_ctx *ctx, void *to, const void *from_host, size_t n_bytes);
     adze_status (*read)(adze_ctx *ctx, void *to_host, const void *from, size_t n_bytes);
+    adze_status (*clear)(adze_ctx *ctx, void *p, size_t n_bytes); /* zero bytes; asynchronous where the backend is */
     /* Called once before and after the kernels of a plan run. */
     adze_status (*begin)(adze_ctx *ctx);
     adze_status (*end)(adze_ctx *ctx);
+    adze_status (*wait)(adze_ctx *ctx); /* until all is done; NULL where nothing is asynchronous */
+    /* Recording (NULL: none): what kernels do between record and recorded is noted, not done; replay does all of it at once, as
+     * often as wanted. `forget` takes NULL. After a failure between the two, recorded is called all the same. */
+    adze_status (*record)(adze_ctx *ctx);
+    adze_status (*recorded)(adze_ctx *ctx, void **recording);
+    adze_status (*replay)(adze_ctx *ctx, void *recording);
+    void (*forget)(adze_ctx *ctx, void *recording);
+    /* A named range for profilers around what follows; leave ends the last one (both NULL: none). */
+    void (*enter)(adze_ctx *ctx, const char *name);
+    void (*leave)(adze_ctx *ctx);
     /* Optimisers (optim_step.h); asynchronous where the backend is. */
     adze_status (*optim_norm)(adze_ctx *ctx, const adze_optim_norm *a);
     adze_status (*optim_update)(adze_ctx *ctx, const adze_optim_update *u);
-    bool host_memory; /* alloc gives host memory: the plain-C reference can run */
+    /* What is no operation of a graph (NULL: the cpu's code runs on host memory instead); results as the headers of the cpu's
+     * functions define them. Pointers ending in _host are host memory, the others the device's; all calls return when done.
+     *
+     * Nearest neighbours (knn.h): a copy of the M rows of a sealed bank, for queries. */
+    adze_status (*bank_create)(adze_ctx *ctx, void **bank, const float *rows_host, int64_t M, int64_t D, adze_knn_precision precision);
+    void (*bank_destroy)(adze_ctx *ctx, void *bank);
+    adze_status (*bank_query)(adze_ctx *ctx, const void *bank, const float *q, int64_t Q, int k, float *dist_host, int32_t *idx_host,
+                              adze_bank_stats *stats);
+    /* Greedy selection (kcenter.h); arguments are checked, opts->starts is host memory; start_host and rest_host may be NULL. */
+    adze_status (*kcenter)(adze_ctx *ctx, const float *x_host, int64_t N, int64_t d, int64_t K, const adze_kcenter_opts *opts,
+                           int64_t *picks_host, float *start_host, float *rest_host);
+    /* Upsampling and blur (map_post.h). */
+    adze_status (*map_post)(adze_ctx *ctx, const float *x_host, int64_t B, int64_t h, int64_t w, int64_t H, int64_t W, double sigma,
+                            bool align_corners, float *y_host);
+    /* Pixels of three bytes to y (n_pixels,3): table_host (3,256) gives the value of each byte of each channel. */
+    adze_status (*normalize)(adze_ctx *ctx, const unsigned char *rgb_host, int64_t n_pixels, const float *table_host, float *y);
+    bool host_memory; /* alloc gives host memory: the plain-C reference can run in place */
     /* NULL-terminated lists, best first; the list itself may be NULL. */
     const adze_kernel *const *kernels[ADZE_OP_COUNT];
     const adze_kernel *const *backward[ADZE_OP_COUNT];
@@ -35,11 +69,31 @@ struct adze_ctx {
     const adze_backend *backend;
     adze_ctx_opts opts;
     int threads;
+    int device_index; /* of cuda:N */
     char description[160];
     void *state; /* the backend's; owned by it */
 };
 
 extern const adze_backend adze_backend_cpu;
+
+enum { ADZE_BACKEND_ABI = 1 }; /* grows when adze_services, adze_backend or adze_call change */
+
+/* What a loaded backend may call. The rest of core/ that it uses keeps no state, and is linked into it. */
+typedef struct {
+    int abi, op_count;
+    size_t backend_bytes, call_bytes; /* sizeof of the library's structs: the backend compares them with its own */
+    adze_status (*vfail)(adze_status code, const char *fmt, va_list ap);
+    adze_status (*vfail_prefix)(adze_status code, const char *fmt, va_list ap);
+    const char *(*error_message)(void);
+    void *(*malloc)(size_t n_bytes);
+    void *(*calloc)(size_t count, size_t size_bytes);
+    void *(*realloc)(void *p, size_t n_bytes);
+    void (*free)(void *p);
+} adze_services;
+
+/* The one symbol of a backend's shared object, `adze_backend_table`: NULL if the services are not what it was built for.
+ * `services` must stay. */
+typedef const adze_backend *(*adze_backend_table_fn)(const adze_services *services);
 
 #ifdef __cplusplus
 }

@@ -2,10 +2,33 @@
 #include "core/context.h"
 
 #include <omp.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/backend.h"
+#include "core/backend_load.h"
 #include "core/memory.h"
+
+/* "cuda", "cuda:N", "cusim" */
+static bool is_gpu(const char *device, int *index)
+{
+    int length = 0;
+    *index = 0;
+    if (strcmp(device, "cuda") == 0 || strcmp(device, "cusim") == 0) return true;
+    return sscanf(device, "cuda:%4d%n", index, &length) == 1 && device[length] == 0 && *index >= 0 && device[5] != '+';
+}
+
+static adze_status open_backend(adze_ctx *ctx, const char *device)
+{
+    adze_status st = ADZE_OK;
+    const adze_backend *backend = &adze_backend_cpu;
+    if (strcmp(device, "cpu") != 0) TRY(adze_backend_load(strcmp(device, "cusim") == 0 ? "cusim" : "cuda", &backend));
+    ctx->opts.device = backend->name;
+    TRY(backend->open(ctx));
+    ctx->backend = backend;
+done:
+    return st;
+}
 
 adze_status adze_ctx_create(adze_ctx **out, const adze_ctx_opts *opts)
 {
@@ -17,15 +40,12 @@ adze_status adze_ctx_create(adze_ctx **out, const adze_ctx_opts *opts)
     const char *device = opts->device ? opts->device : "auto";
     REQUIRE(opts->threads >= 0, ADZE_EINVAL, "threads %d, want 0 or more", opts->threads);
     ctx->threads = opts->threads > 0 ? opts->threads : omp_get_num_procs();
-    if (strcmp(device, "auto") == 0 || strcmp(device, "cpu") == 0) ctx->backend = &adze_backend_cpu;
-    else if (strncmp(device, "cuda", 4) == 0 || strcmp(device, "cusim") == 0)
-        TRY(adze_fail(ADZE_EBACKEND, "device %s: this build has the cpu backend only", device));
-    else TRY(adze_fail(ADZE_EINVAL, "device '%s' is unknown; auto, cpu, cuda, cuda:N are known", device));
-    ctx->opts.device = ctx->backend->name;
-    const adze_backend *backend = ctx->backend;
-    ctx->backend = NULL; /* not open yet */
-    TRY(backend->open(ctx));
-    ctx->backend = backend;
+    const bool any = strcmp(device, "auto") == 0;
+    REQUIRE(any || strcmp(device, "cpu") == 0 || is_gpu(device, &ctx->device_index), ADZE_EINVAL,
+            "device '%s' is unknown; auto, cpu, cuda, cuda:N, cusim are known", device);
+    st = any ? open_backend(ctx, "cuda") : open_backend(ctx, device);
+    if (any && st == ADZE_EBACKEND) st = open_backend(ctx, "cpu");
+    TRY(st);
     *out = ctx;
     ctx = NULL;
 done:

@@ -16,7 +16,7 @@ typedef struct adze_ctx adze_ctx; /* opaque: owns the device's handles */
 typedef enum { ADZE_PRECISION_F32, ADZE_PRECISION_TF32, ADZE_PRECISION_BF16 } adze_precision;
 
 typedef struct {
-    const char *device;       /* "auto", "cpu" */
+    const char *device;       /* "auto" (cuda if it is there, else cpu), "cpu", "cuda", "cuda:N", "cusim" (the emulated GPU) */
     int threads;              /* compute threads; 0: as many as the process may use */
     adze_precision precision; /* of convolutions and matrix products */
     bool deterministic;

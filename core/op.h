@@ -51,6 +51,7 @@ struct adze_call {
     size_t scratch_bytes;        /* wanted during run; set in prepare */
     void *scratch;
     bool backward;               /* which direction this call is */
+    bool trains;                 /* the plan has a loss and an operand is a trainable parameter */
     bool in_place;               /* out[0] has the memory of in[op->in_place_input]; backward: that input's grad has out[0].grad's */
 };
 
@@ -61,6 +62,10 @@ struct adze_kernel {
     adze_status (*prepare)(adze_call *c); /* NULL: nothing to prepare. Shapes are known, data is not */
     adze_status (*run)(const adze_call *c);
     void (*release)(adze_call *c); /* NULL: nothing to release */
+    /* NULL: nothing is derived from parameters. Makes packed or folded copies of them anew: called before the first run and
+     * whenever the version of one has changed; in plans that train one, before each run of the step. */
+    adze_status (*refresh)(const adze_call *c);
+    bool on_host; /* run waits for the device: a plan with this kernel cannot be recorded */
 };
 
 typedef struct adze_op_def {
@@ -74,6 +79,7 @@ typedef struct adze_op_def {
     adze_status (*backward)(const adze_call *c);
     unsigned backward_reads_in;  /* bit i: backward reads in[i].data */
     unsigned (*backward_reads)(const void *attrs); /* the same where it depends on the attributes; NULL: the bits above */
+    unsigned writes_in;          /* bit i: forward changes in[i].data, a parameter that is not trained (a running statistic) */
     bool backward_reads_out;     /* backward reads out[0].data; further outputs (saved values) always stay */
     int in_place_input;  /* out[0] may take over the memory of this input, and its gradient that of out[0]; -1: never */
     bool alias;          /* out[0] is in[0] under another shape: no work, no memory */

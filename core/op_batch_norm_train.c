@@ -68,7 +68,6 @@ static adze_status batch_norm_train_fwd(const adze_call *c)
             c->out[0].data[r * C + k] = (float)(a->o.relu && y < 0.0 ? a->o.slope * y : y);
         }
     }
-    ++*c->in[BN_TRAIN_MEAN].version, ++*c->in[BN_TRAIN_VAR].version;
     return ADZE_OK;
 }
 
@@ -112,6 +111,7 @@ const adze_op_def adze_op_batch_norm_train = {
     .forward = batch_norm_train_fwd,
     .backward = batch_norm_train_bwd,
     .backward_reads_in = 1u << BN_TRAIN_X | 1u << BN_TRAIN_GAMMA,
+    .writes_in = 1u << BN_TRAIN_MEAN | 1u << BN_TRAIN_VAR,
     .backward_reads_out = true,
     .in_place_input = BN_TRAIN_RESIDUAL,
     .label = batch_norm_train_label,

@@ -38,8 +38,7 @@ adze_status adze_params_create(adze_params **out, adze_ctx *ctx, const adze_grap
     void *block;
     TRY(ctx->backend->alloc(ctx, (size_t)p->n_floats * sizeof(float), &block));
     p->data = block;
-    for (int i = 0; i < p->n && ctx->backend->host_memory; i++)
-        memset(p->data + p->param[i].offset, 0, (size_t)padded(adze_shape_count(&p->param[i].shape)) * sizeof(float));
+    TRY(ctx->backend->clear(ctx, p->data, (size_t)p->n_floats * sizeof(float)));
     *out = p;
     p = NULL;
 done:
@@ -93,8 +92,7 @@ adze_status adze_params_need_grad(adze_params *p)
     adze_status st = p->ctx->backend->alloc(p->ctx, (size_t)p->n_trainable * sizeof(float), &block);
     if (st != ADZE_OK) return st;
     p->grad = block;
-    if (p->ctx->backend->host_memory) memset(p->grad, 0, (size_t)p->n_trainable * sizeof(float));
-    return ADZE_OK;
+    return p->ctx->backend->clear(p->ctx, p->grad, (size_t)p->n_trainable * sizeof(float));
 }
 
 adze_status adze_params_read_grad(const adze_params *p, int i, float *to_host)

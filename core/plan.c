@@ -201,6 +201,7 @@ static adze_status prepare_step(adze_plan *plan, plan_step *step)
         c->in[i].shape = plan->value[v].shape;
         c->in[i].present = true;
         if (is_param(&plan->value[v])) TRY(bind_params(plan, v, &c->in[i]));
+        if (plan->loss != ADZE_NONE && plan->value[v].kind == ADZE_VALUE_PARAM) c->trains = true;
     }
     for (int i = 0; i < c->n_out; i++) c->out[i] = (adze_arg){ .shape = plan->value[step->node.out[i]].shape, .present = true };
 
@@ -210,6 +211,7 @@ static adze_status prepare_step(adze_plan *plan, plan_step *step)
     for (; list && *list && !c->kernel; list++)
         if ((*list)->accepts(c)) c->kernel = *list;
     if (!c->kernel && backend->host_memory) c->kernel = &reference[step->backward];
+    if (!c->kernel && adze_host_fallback.accepts(c)) c->kernel = &adze_host_fallback;
     REQUIRE(c->kernel, ADZE_EBACKEND, "%s: the %s backend has no kernel for it", c->op->name, backend->name);
     if (c->kernel->prepare) TRY(c->kernel->prepare(c));
     if (c->scratch_bytes > 0) {
@@ -281,7 +283,13 @@ adze_status adze_plan_create(adze_plan **out, adze_ctx *ctx, const adze_graph *g
     find_lifetimes(plan);
     share_memory(plan);
     TRY(ctx->backend->begin(ctx)); /* kernels look at the thread count when they prepare */
-    for (int32_t s = 0; s < plan->n_steps; s++) TRY(prepare_step(plan, &plan->step[s]));
+    plan->recordable = ctx->backend->record && !opts->no_recording;
+    for (int32_t s = 0; s < plan->n_steps && st == ADZE_OK; s++) {
+        st = prepare_step(plan, &plan->step[s]);
+        if (st == ADZE_OK && plan->step[s].call.kernel->on_host) plan->recordable = false;
+    }
+    ctx->backend->end(ctx);
+    TRY(st);
     TRY(adze_arena_place(plan->buffer, plan->n_buffers, &plan->arena_bytes));
     void *arena;
     TRY(ctx->backend->alloc(ctx, plan->arena_bytes, &arena));
@@ -298,6 +306,7 @@ done:
 void adze_plan_destroy(adze_plan *plan)
 {
     if (!plan) return;
+    if (plan->recording) plan->ctx->backend->forget(plan->ctx, plan->recording);
     for (int32_t s = 0; s < plan->n_steps; s++) {
         adze_call *c = &plan->step[s].call;
         if (c->kernel && c->kernel->release) c->kernel->release(c);
@@ -353,6 +362,16 @@ float *adze_plan_host_data(adze_plan *plan, adze_value v)
     return readable(plan, v) && plan->ctx->backend->host_memory ? memory_of(plan, plan->buffer_of, v) : NULL;
 }
 
+float *adze_plan_device_data(adze_plan *plan, adze_value v)
+{
+    return readable(plan, v) ? memory_of(plan, plan->buffer_of, v) : NULL;
+}
+
+static const char *step_label(const plan_step *step)
+{
+    return step->call.op->label ? step->call.op->label(&step->call) : step->call.op->name;
+}
+
 static double now_s(void)
 {
     struct timespec t;
@@ -360,20 +379,89 @@ static double now_s(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-adze_status adze_plan_run(adze_plan *plan)
+/* Copies that kernels keep of parameters, where one has changed. What this plan trains is refreshed within the run. */
+static adze_status refresh_steps(adze_plan *plan)
+{
+    for (int32_t s = 0; s < plan->n_steps; s++) {
+        plan_step *step = &plan->step[s];
+        const adze_call *c = &step->call;
+        uint64_t version = 0;
+        if (!c->kernel->refresh || c->trains) continue;
+        for (int i = 0; i < c->n_in; i++) version += c->in[i].version ? *c->in[i].version : 0;
+        if (version == step->version) continue;
+        adze_status st = c->kernel->refresh(c);
+        if (st != ADZE_OK) return st;
+        step->version = version;
+    }
+    return ADZE_OK;
+}
+
+static adze_status run_call(const adze_call *c)
+{
+    adze_status st = c->trains && c->kernel->refresh ? c->kernel->refresh(c) : ADZE_OK;
+    return st == ADZE_OK ? c->kernel->run(c) : st;
+}
+
+/* Counts the changes of running statistics. */
+static void count_changes(const adze_call *c)
+{
+    for (int i = 0; i < c->n_in && !c->backward; i++)
+        if (c->op->writes_in >> i & 1u) ++*c->in[i].version;
+}
+
+static adze_status run_steps(adze_plan *plan)
 {
     adze_status st = ADZE_OK;
-    TRY(plan->ctx->backend->begin(plan->ctx));
+    adze_ctx *ctx = plan->ctx;
+    const adze_backend *b = ctx->backend;
     for (int32_t s = 0; s < plan->n_steps; s++) {
         plan_step *step = &plan->step[s];
         double start = plan->profile ? now_s() : 0.0;
-        TRY(step->call.kernel->run(&step->call));
+        if (b->enter) b->enter(ctx, step_label(step));
+        st = run_call(&step->call);
+        if (b->leave) b->leave(ctx);
+        if (st == ADZE_OK && plan->profile && b->wait) st = b->wait(ctx);
+        if (st != ADZE_OK) return st;
         if (plan->profile) step->seconds += now_s() - start;
     }
-    TRY(plan->ctx->backend->end(plan->ctx));
+    return st;
+}
+
+/* Notes what a run does, for later ones. */
+static adze_status record(adze_plan *plan)
+{
+    const adze_backend *b = plan->ctx->backend;
+    adze_status st = b->record(plan->ctx), end;
+    if (st != ADZE_OK) return st;
+    st = run_steps(plan);
+    end = b->recorded(plan->ctx, &plan->recording);
+    return st != ADZE_OK ? st : end;
+}
+
+static adze_status run_between(adze_plan *plan)
+{
+    adze_status st = ADZE_OK;
+    TRY(refresh_steps(plan));
+    /* The first run is never recorded: libraries prepare themselves in it. */
+    if (plan->recordable && !plan->profile && plan->n_runs > 0) {
+        if (!plan->recording) TRY(record(plan));
+        TRY(plan->ctx->backend->replay(plan->ctx, plan->recording));
+    } else TRY(run_steps(plan));
+    for (int32_t s = 0; s < plan->n_steps; s++) count_changes(&plan->step[s].call);
+    plan->n_runs++;
     plan->n_profiled += plan->profile;
 done:
     return st;
+}
+
+adze_status adze_plan_run(adze_plan *plan)
+{
+    const adze_backend *b = plan->ctx->backend;
+    adze_status st = b->begin(plan->ctx), end;
+    if (st != ADZE_OK) return st;
+    st = run_between(plan);
+    end = b->end(plan->ctx);
+    return st != ADZE_OK ? st : end;
 }
 
 const char *adze_plan_first_nonfinite(adze_plan *plan)
@@ -386,9 +474,10 @@ const char *adze_plan_first_nonfinite(adze_plan *plan)
         int64_t n = adze_shape_count(&c->out[0].shape);
         adze_free(copy);
         copy = adze_malloc((size_t)n * sizeof *copy);
-        if (!copy || c->kernel->run(c) != ADZE_OK ||
+        if (!copy || run_call(c) != ADZE_OK ||
             plan->ctx->backend->read(plan->ctx, copy, c->out[0].data, (size_t)n * sizeof *copy) != ADZE_OK)
             break;
+        count_changes(c);
         int64_t i = 0;
         while (i < n && isfinite(copy[i])) i++;
         if (i == n) continue;
@@ -429,11 +518,6 @@ static double step_bytes(const plan_step *step)
     return n * sizeof(float);
 }
 
-static const char *step_label(const plan_step *step)
-{
-    return step->call.op->label ? step->call.op->label(&step->call) : step->call.op->name;
-}
-
 double adze_plan_flops(const adze_plan *plan)
 {
     double sum = 0.0;
@@ -443,14 +527,14 @@ double adze_plan_flops(const adze_plan *plan)
 
 void adze_plan_print(const adze_plan *plan, adze_text *text)
 {
-    adze_text_printf(text, "%4s %-18s %-14s %-20s %10s %10s %10s\n", "step", "op", "kernel", "output", "kB moved", "MFLOP",
+    adze_text_printf(text, "%4s %-18s %-16s %-20s %10s %10s %10s\n", "step", "op", "kernel", "output", "kB moved", "MFLOP",
                      "arena kB");
     double bytes = 0.0;
     for (int32_t s = 0; s < plan->n_steps; s++) {
         const plan_step *step = &plan->step[s];
         char shape[ADZE_SHAPE_TEXT];
         bytes += step_bytes(step);
-        adze_text_printf(text, "%4" PRId32 " %-18s %-14s %-20s %10.1f %10.2f %10zu%s\n", s, step_label(step),
+        adze_text_printf(text, "%4" PRId32 " %-18s %-16s %-20s %10.1f %10.2f %10zu%s\n", s, step_label(step),
                          step->call.kernel->name, adze_shape_text(&step->call.out[0].shape, shape), step_bytes(step) / 1e3,
                          step_flops(step) / 1e6, plan->buffer[plan->buffer_of[plan->value[step->node.out[0]].root]].offset / 1000,
                          step->call.in_place ? " in place" : "");
@@ -471,13 +555,13 @@ void adze_plan_profile_print(const adze_plan *plan, adze_text *text)
 {
     double total = 0.0, runs = plan->n_profiled > 0 ? (double)plan->n_profiled : 1.0;
     for (int32_t s = 0; s < plan->n_steps; s++) total += plan->step[s].seconds;
-    adze_text_printf(text, "%4s %-18s %-14s %-20s %9s %6s %9s %8s\n", "step", "op", "kernel", "output", "ms", "share",
+    adze_text_printf(text, "%4s %-18s %-16s %-20s %9s %6s %9s %8s\n", "step", "op", "kernel", "output", "ms", "share",
                      "GFLOP/s", "GB/s");
     for (int32_t s = 0; s < plan->n_steps; s++) {
         const plan_step *step = &plan->step[s];
         double seconds = step->seconds / runs;
         char shape[ADZE_SHAPE_TEXT];
-        adze_text_printf(text, "%4" PRId32 " %-18s %-14s %-20s %9.3f %5.1f%% %9.1f %8.2f\n", s, step_label(step),
+        adze_text_printf(text, "%4" PRId32 " %-18s %-16s %-20s %9.3f %5.1f%% %9.1f %8.2f\n", s, step_label(step),
                          step->call.kernel->name, adze_shape_text(&step->call.out[0].shape, shape), 1e3 * seconds,
                          total > 0.0 ? 100.0 * step->seconds / total : 0.0, step_flops(step) / seconds / 1e9,
                          step_bytes(step) / seconds / 1e9);

@@ -18,9 +18,10 @@ typedef struct adze_plan adze_plan; /* opaque: owns the arena and the prepared k
 
 typedef struct {
     bool no_fusion;  /* keep every node as it was built: for tests */
+    bool no_recording; /* launch every kernel of every run by itself: for tests */
     adze_value loss; /* a run goes backward from here too; ADZE_NONE: forward only */
 } adze_plan_opts;
-#define ADZE_PLAN_OPTS ((adze_plan_opts){ .no_fusion = false, .loss = ADZE_NONE })
+#define ADZE_PLAN_OPTS ((adze_plan_opts){ .no_fusion = false, .no_recording = false, .loss = ADZE_NONE })
 
 /* `ctx` and `params` are borrowed until the plan is destroyed; `g` only during the call. */
 adze_status adze_plan_create(adze_plan **out, adze_ctx *ctx, const adze_graph *g, adze_params *params,
@@ -36,6 +37,8 @@ adze_status adze_plan_write_seed(adze_plan *plan, const float *from_host);
 adze_status adze_plan_read_grad(adze_plan *plan, adze_value v, float *to_host);
 /* The memory of an input or output itself on backends with host memory, else NULL; valid until the plan is destroyed. */
 float *adze_plan_host_data(adze_plan *plan, adze_value v);
+/* The same in the device's memory, on every backend: for calls of core/backend.h that take device pointers. */
+float *adze_plan_device_data(adze_plan *plan, adze_value v);
 
 adze_status adze_plan_run(adze_plan *plan);
 

@@ -18,6 +18,7 @@ typedef struct {
     int32_t scratch; /* buffer, -1 for none */
     bool removed;    /* fused into another step, or needed by nobody */
     bool backward;   /* the gradient step of its node */
+    uint64_t version; /* sum of the parameters' versions at the last refresh */
     double seconds;
 } plan_step;
 
@@ -36,9 +37,15 @@ struct adze_plan {
     int32_t n_buffers;
     size_t arena_bytes;
     unsigned char *arena; /* owned, on the device */
+    void *recording;      /* the backend's, of one run; NULL before the second run and where a kernel cannot be recorded */
+    bool recordable;
+    int64_t n_runs;
     bool profile;
     int64_t n_profiled;
 };
+
+/* host_fallback.c: the kernel of every op on devices that have no better one. */
+extern const adze_kernel adze_host_fallback;
 
 /* backward.c: finds what has to be differentiated; appends the gradient steps behind the (pruned, fused) forward ones. */
 adze_status adze_plan_mark_differentiable(adze_plan *plan);

@@ -8,25 +8,28 @@ enum { MESSAGE_BYTES = 1024 };
 
 static _Thread_local char message[MESSAGE_BYTES];
 
-adze_status adze_fail(adze_status code, const char *fmt, ...)
+adze_status adze_vfail(adze_status code, const char *fmt, va_list ap)
 {
-    va_list ap;
-    va_start(ap, fmt);
     char text[MESSAGE_BYTES]; /* the arguments may point into the old message */
     vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
     memcpy(message, text, sizeof text);
     return code;
 }
 
-adze_status adze_fail_prefix(adze_status code, const char *fmt, ...)
+adze_status adze_fail(adze_status code, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    adze_vfail(code, fmt, ap);
+    va_end(ap);
+    return code;
+}
+
+adze_status adze_vfail_prefix(adze_status code, const char *fmt, va_list ap)
 {
     char text[MESSAGE_BYTES], old[MESSAGE_BYTES];
     memcpy(old, message, sizeof old);
-    va_list ap;
-    va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
     size_t n = strlen(text), room = sizeof message - 1 - n, tail = strlen(old) + 2;
     memcpy(message, text, n + 1);
     if (room < 2) return code;
@@ -34,6 +37,15 @@ adze_status adze_fail_prefix(adze_status code, const char *fmt, ...)
     if (tail > room) tail = room;
     memcpy(message + n + 2, old, tail - 2);
     message[n + tail] = 0;
+    return code;
+}
+
+adze_status adze_fail_prefix(adze_status code, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    adze_vfail_prefix(code, fmt, ap);
+    va_end(ap);
     return code;
 }
 

@@ -33,8 +33,12 @@ typedef enum {
 /* Stores the formatted message for this thread (at most 1023 bytes are kept) and returns `code`. */
 adze_status adze_fail(adze_status code, const char *fmt, ...) ADZE_PRINTF(2, 3);
 
+/* The same with the arguments in a list. */
+adze_status adze_vfail(adze_status code, const char *fmt, va_list ap) ADZE_PRINTF(2, 0);
+
 /* Puts "prefix: " before this thread's message and returns `code`: for callers that know the file or the item. */
 adze_status adze_fail_prefix(adze_status code, const char *fmt, ...) ADZE_PRINTF(2, 3);
+adze_status adze_vfail_prefix(adze_status code, const char *fmt, va_list ap) ADZE_PRINTF(2, 0);
 
 /* The message of the last failure on this thread; "" if there was none. Valid until the next failure. */
 const char *adze_error_message(void);

@@ -20,7 +20,7 @@ static const adze_option common[] = {
     { .name = "batch", .type = ADZE_OPTION_INT, .min = 1, .max = 4096, .metavar = "N", .group = "Compute",
       .help = "images per pass (default: the method's)" },
     { .name = "device", .type = ADZE_OPTION_STRING, .fallback = "auto", .metavar = "NAME", .group = "Compute",
-      .help = "auto, cpu, cuda, cuda:N" },
+      .help = "auto (cuda where there is one, else cpu), cpu, cuda, cuda:N, cusim" },
     { .name = "threads", .type = ADZE_OPTION_INT, .fallback = "0", .min = 0, .max = 1024, .metavar = "N", .group = "Compute",
       .help = "compute threads; 0: one per processor" },
     { .name = "precision", .type = ADZE_OPTION_CHOICE, .fallback = "f32", .choices = "f32|tf32|bf16", .group = "Compute",

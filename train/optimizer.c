@@ -129,18 +129,8 @@ static int64_t cut(const adze_optim *o, const int *group, adze_optim_piece *to)
 
 static adze_status zeros(adze_ctx *ctx, size_t n_bytes, void **out)
 {
-    adze_status st = ADZE_OK;
-    void *host = NULL;
-    TRY(ctx->backend->alloc(ctx, n_bytes, out));
-    if (ctx->backend->host_memory) {
-        memset(*out, 0, n_bytes);
-        goto done;
-    }
-    REQUIRE(host = adze_calloc(1, n_bytes), ADZE_ENOMEM, "optimiser: %zu host bytes", n_bytes);
-    TRY(ctx->backend->write(ctx, *out, host, n_bytes));
-done:
-    adze_free(host);
-    return st;
+    adze_status st = ctx->backend->alloc(ctx, n_bytes, out);
+    return st == ADZE_OK ? ctx->backend->clear(ctx, *out, n_bytes) : st;
 }
 
 adze_status adze_optim_create(adze_optim **out, adze_params *params, const adze_optim_opts *opts)

@@ -44,6 +44,13 @@ static adze_status cpu_copy(adze_ctx *ctx, void *to, const void *from, size_t n_
     return ADZE_OK;
 }
 
+static adze_status cpu_clear(adze_ctx *ctx, void *p, size_t n_bytes)
+{
+    (void)ctx;
+    memset(p, 0, n_bytes);
+    return ADZE_OK;
+}
+
 /* The thread count is a property of the calling thread in OpenMP: set it anew, plans may run on any thread. */
 static adze_status cpu_begin(adze_ctx *ctx)
 {
@@ -67,6 +74,7 @@ const adze_backend adze_backend_cpu = {
     .free = cpu_free,
     .write = cpu_copy,
     .read = cpu_copy,
+    .clear = cpu_clear,
     .begin = cpu_begin,
     .end = cpu_end,
     .optim_norm = adze_cpu_optim_norm,

@@ -102,7 +102,6 @@ static adze_status forward(const adze_call *c)
         scale[k] = (float)(rstd * gamma);
         shift[k] = (float)(c->in[BN_TRAIN_BETA].data[k] - sum / (double)l.rows * rstd * gamma);
     }
-    ++*c->in[BN_TRAIN_MEAN].version, ++*c->in[BN_TRAIN_VAR].version;
 #pragma omp parallel num_threads(l.threads)
     {
         int64_t from = first_row(&l, omp_get_thread_num()), rows = first_row(&l, omp_get_thread_num() + 1) - from;
