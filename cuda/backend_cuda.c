@@ -1,0 +1,290 @@
+/* backend_cuda.c - the cuda backend: opening a device, memory, uploads, recording, and the kernels per op, best first. Entry:
+ * adze_backend_table(), the only symbol of the shared object. Built by nvcc's gcc as adze_cuda.so, and against the emulator in
+ * tests/cusim as adze_cusim.so. */
+#include <nvtx3/nvToolsExt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/memory.h"
+#include "cuda/cuda_state.h"
+#include "cuda/kernels_cuda.h"
+#include "cuda/services.h"
+
+#ifdef ADZE_CUSIM
+#define BACKEND_NAME "cusim"
+#else
+#define BACKEND_NAME "cuda"
+#endif
+
+enum { SLOT_BYTES = 16 << 20 };
+
+adze_status adze_cuda_check(cudaError_t result, const char *what)
+{
+    if (result == cudaSuccess) return ADZE_OK;
+    cudaGetLastError(); /* clears it, where it can be cleared */
+    return adze_fail(result == cudaErrorMemoryAllocation ? ADZE_ENOMEM : ADZE_EBACKEND, "CUDA: %s: %s", what, cudaGetErrorString(result));
+}
+
+/* Makes the context's device the thread's one; the one before for going back. */
+static adze_status go_to_device(const adze_cuda_state *s, int *before)
+{
+    adze_status st = adze_cuda_check(cudaGetDevice(before), "device of this thread");
+    if (st == ADZE_OK && *before != s->device) st = adze_cuda_check(cudaSetDevice(s->device), "change of device");
+    return st;
+}
+
+static void go_back(const adze_cuda_state *s, int before)
+{
+    if (before != s->device) cudaSetDevice(before);
+}
+
+/* ---- memory ---- */
+
+adze_status adze_cuda_alloc(adze_ctx *ctx, size_t n_bytes, const char *what, void **out)
+{
+    const adze_cuda_state *s = adze_cuda_state_of(ctx);
+    int before;
+    *out = NULL;
+    adze_status st = go_to_device(s, &before);
+    if (st != ADZE_OK) return st;
+    cudaError_t result = cudaMalloc(out, n_bytes > 0 ? n_bytes : 1);
+    if (result == cudaErrorMemoryAllocation) {
+        size_t free_bytes = 0, total_bytes = 0;
+        cudaGetLastError();
+        cudaMemGetInfo(&free_bytes, &total_bytes);
+        st = adze_fail(ADZE_ENOMEM, "%s on %s: %zu bytes, %zu of %zu are free; a smaller --batch or --size, or --cache off, helps", what,
+                       s->name, n_bytes, free_bytes, total_bytes);
+    } else st = adze_cuda_check(result, what);
+    go_back(s, before);
+    return st;
+}
+
+void adze_cuda_free(adze_ctx *ctx, void *p)
+{
+    const adze_cuda_state *s = adze_cuda_state_of(ctx);
+    int before;
+    if (!p || go_to_device(s, &before) != ADZE_OK) return;
+    cudaStreamSynchronize(s->stream);
+    cudaFree(p);
+    go_back(s, before);
+}
+
+static adze_status cuda_alloc(adze_ctx *ctx, size_t n_bytes, void **out)
+{
+    return adze_cuda_alloc(ctx, n_bytes, "tensors", out);
+}
+
+static adze_status cuda_clear(adze_ctx *ctx, void *p, size_t n_bytes)
+{
+    return adze_cuda_check(cudaMemsetAsync(p, 0, n_bytes, adze_cuda_stream(ctx)), "clearing");
+}
+
+/* Room for n_bytes in a slot that nothing uses any more. */
+static adze_status ready_slot(adze_cuda_slot *slot, size_t n_bytes)
+{
+    adze_status st = ADZE_OK;
+    TRY(adze_cuda_check(cudaEventSynchronize(slot->done), "waiting for an upload"));
+    if (slot->size_bytes >= n_bytes) goto done;
+    cudaFreeHost(slot->pinned);
+    cudaFree(slot->device);
+    slot->pinned = slot->device = NULL, slot->size_bytes = 0;
+    TRY(adze_cuda_check(cudaMallocHost(&slot->pinned, n_bytes), "pinned host memory"));
+    TRY(adze_cuda_check(cudaMalloc(&slot->device, n_bytes), "memory for an upload"));
+    slot->size_bytes = n_bytes;
+done:
+    return st;
+}
+
+adze_status adze_cuda_write(adze_ctx *ctx, void *to, const void *from_host, size_t n_bytes)
+{
+    adze_status st = ADZE_OK;
+    adze_cuda_state *s = adze_cuda_state_of(ctx);
+    int before;
+    TRY(go_to_device(s, &before));
+    for (size_t at = 0; at < n_bytes && st == ADZE_OK; at += SLOT_BYTES) {
+        size_t n = n_bytes - at < SLOT_BYTES ? n_bytes - at : SLOT_BYTES;
+        adze_cuda_slot *slot = &s->slot[s->next_slot++ % ADZE_CUDA_SLOTS];
+        if ((st = ready_slot(slot, n)) != ADZE_OK) break;
+        memcpy(slot->pinned, (const char *)from_host + at, n);
+        cudaError_t e = cudaMemcpyAsync(slot->device, slot->pinned, n, cudaMemcpyHostToDevice, s->upload);
+        if (e == cudaSuccess) e = cudaEventRecord(slot->copied, s->upload);
+        if (e == cudaSuccess) e = cudaStreamWaitEvent(s->stream, slot->copied, 0);
+        if (e == cudaSuccess) e = cudaMemcpyAsync((char *)to + at, slot->device, n, cudaMemcpyDeviceToDevice, s->stream);
+        if (e == cudaSuccess) e = cudaEventRecord(slot->done, s->stream);
+        st = adze_cuda_check(e, "upload");
+    }
+    go_back(s, before);
+done:
+    return st;
+}
+
+adze_status adze_cuda_read(adze_ctx *ctx, void *to_host, const void *from, size_t n_bytes)
+{
+    const adze_cuda_state *s = adze_cuda_state_of(ctx);
+    cudaError_t e = cudaMemcpyAsync(to_host, from, n_bytes, cudaMemcpyDeviceToHost, s->stream);
+    if (e == cudaSuccess) e = cudaStreamSynchronize(s->stream);
+    return adze_cuda_check(e, "download");
+}
+
+/* ---- opening ---- */
+
+static void cuda_close(adze_ctx *ctx)
+{
+    adze_cuda_state *s = adze_cuda_state_of(ctx);
+    int before;
+    if (!s) return;
+    if (go_to_device(s, &before) == ADZE_OK) {
+        if (s->stream) cudaStreamSynchronize(s->stream);
+        for (int i = 0; i < ADZE_CUDA_SLOTS; i++) {
+            if (s->slot[i].copied) cudaEventDestroy(s->slot[i].copied);
+            if (s->slot[i].done) cudaEventDestroy(s->slot[i].done);
+            cudaFreeHost(s->slot[i].pinned);
+            cudaFree(s->slot[i].device);
+        }
+        if (s->upload) cudaStreamDestroy(s->upload);
+        if (s->stream) cudaStreamDestroy(s->stream);
+        go_back(s, before);
+    }
+    adze_free(s);
+    ctx->state = NULL;
+}
+
+static adze_status choose_device(adze_ctx *ctx, adze_cuda_state *s)
+{
+    adze_status st = ADZE_OK;
+    int count = 0;
+    cudaError_t result = cudaGetDeviceCount(&count);
+    if (result != cudaSuccess) {
+        cudaGetLastError();
+        count = 0;
+    }
+    REQUIRE(count > 0, ADZE_EBACKEND, "device " BACKEND_NAME ": no GPU here (%s); --device cpu works", cudaGetErrorString(result));
+    REQUIRE(ctx->device_index < count, ADZE_EBACKEND, "device " BACKEND_NAME ":%d: there are %d, counted from 0", ctx->device_index, count);
+    s->device = ctx->device_index;
+    struct cudaDeviceProp p;
+    TRY(adze_cuda_check(cudaGetDeviceProperties(&p, s->device), "properties of the device"));
+    snprintf(s->name, sizeof s->name, "%.*s", (int)sizeof s->name - 1, p.name);
+    s->sm_count = p.multiProcessorCount, s->major = p.major, s->minor = p.minor;
+    REQUIRE(s->major >= 8, ADZE_EBACKEND, "device " BACKEND_NAME ":%d: %s has compute capability %d.%d, want 8.0 or more", s->device, s->name,
+            s->major, s->minor);
+    snprintf(ctx->description, sizeof ctx->description, BACKEND_NAME ":%d, %.80s, sm_%d%d, %.1f GB", s->device, s->name, s->major, s->minor,
+             (double)p.totalGlobalMem / 1e9);
+done:
+    return st;
+}
+
+static adze_status make_streams(adze_cuda_state *s)
+{
+    cudaError_t e = cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking);
+    if (e == cudaSuccess) e = cudaStreamCreateWithFlags(&s->upload, cudaStreamNonBlocking);
+    for (int i = 0; i < ADZE_CUDA_SLOTS && e == cudaSuccess; i++) {
+        e = cudaEventCreateWithFlags(&s->slot[i].copied, cudaEventDisableTiming);
+        if (e == cudaSuccess) e = cudaEventCreateWithFlags(&s->slot[i].done, cudaEventDisableTiming);
+    }
+    return adze_cuda_check(e, "streams");
+}
+
+static adze_status cuda_open(adze_ctx *ctx)
+{
+    adze_status st = ADZE_OK;
+    int before;
+    adze_cuda_state *s = adze_calloc(1, sizeof *s);
+    REQUIRE(s, ADZE_ENOMEM, BACKEND_NAME ": host bytes");
+    ctx->state = s;
+    TRY(choose_device(ctx, s));
+    TRY(go_to_device(s, &before));
+    st = make_streams(s);
+    go_back(s, before);
+done:
+    if (st != ADZE_OK) cuda_close(ctx);
+    return st;
+}
+
+/* ---- running ---- */
+
+static adze_status cuda_begin(adze_ctx *ctx)
+{
+    adze_cuda_state *s = adze_cuda_state_of(ctx);
+    return go_to_device(s, &s->before);
+}
+
+static adze_status cuda_end(adze_ctx *ctx)
+{
+    const adze_cuda_state *s = adze_cuda_state_of(ctx);
+    go_back(s, s->before);
+    return ADZE_OK;
+}
+
+static adze_status cuda_wait(adze_ctx *ctx)
+{
+    return adze_cuda_check(cudaStreamSynchronize(adze_cuda_stream(ctx)), "running");
+}
+
+static adze_status cuda_record(adze_ctx *ctx)
+{
+    return adze_cuda_check(cudaStreamBeginCapture(adze_cuda_stream(ctx), cudaStreamCaptureModeThreadLocal), "begin of a capture");
+}
+
+static adze_status cuda_recorded(adze_ctx *ctx, void **recording)
+{
+    adze_status st = ADZE_OK;
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t exec = NULL;
+    *recording = NULL;
+    TRY(adze_cuda_check(cudaStreamEndCapture(adze_cuda_stream(ctx), &graph), "end of a capture"));
+    TRY(adze_cuda_check(cudaGraphInstantiate(&exec, graph, 0), "a CUDA graph"));
+    *recording = exec;
+done:
+    if (graph) cudaGraphDestroy(graph);
+    return st;
+}
+
+static adze_status cuda_replay(adze_ctx *ctx, void *recording)
+{
+    return adze_cuda_check(cudaGraphLaunch((cudaGraphExec_t)recording, adze_cuda_stream(ctx)), "launch of a CUDA graph");
+}
+
+static void cuda_forget(adze_ctx *ctx, void *recording)
+{
+    cudaStreamSynchronize(adze_cuda_stream(ctx));
+    if (recording) cudaGraphExecDestroy((cudaGraphExec_t)recording);
+}
+
+static void cuda_enter(adze_ctx *ctx, const char *name)
+{
+    (void)ctx;
+    nvtxRangePushA(name);
+}
+
+static void cuda_leave(adze_ctx *ctx)
+{
+    (void)ctx;
+    nvtxRangePop();
+}
+
+static const adze_backend backend = {
+    .name = BACKEND_NAME,
+    .open = cuda_open,
+    .close = cuda_close,
+    .alloc = cuda_alloc,
+    .free = adze_cuda_free,
+    .write = adze_cuda_write,
+    .read = adze_cuda_read,
+    .clear = cuda_clear,
+    .begin = cuda_begin,
+    .end = cuda_end,
+    .wait = cuda_wait,
+    .record = cuda_record,
+    .recorded = cuda_recorded,
+    .replay = cuda_replay,
+    .forget = cuda_forget,
+    .enter = cuda_enter,
+    .leave = cuda_leave,
+};
+
+__attribute__((visibility("default"))) const adze_backend *adze_backend_table(const adze_services *services);
+
+const adze_backend *adze_backend_table(const adze_services *services)
+{
+    return adze_services_set(services) ? &backend : NULL;
+}
