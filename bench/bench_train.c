@@ -49,7 +49,7 @@ typedef struct {
     adze_training parts;
     adze_graph_parts split;
     adze_plan *frozen, *rest; /* frozen: NULL if there is none */
-    adze_optim *optim;
+    adze_optim *optim[ADZE_TRAINING_OPTIMS];
     adze_value loss;
     float *picture, *cut[ADZE_GRAPH_CUTS];
     bool cached;
@@ -62,7 +62,7 @@ typedef struct {
 
 static void training_destroy(training *t)
 {
-    adze_optim_destroy(t->optim);
+    for (int k = 0; k < ADZE_TRAINING_OPTIMS; k++) adze_optim_destroy(t->optim[k]);
     adze_plan_destroy(t->rest);
     adze_plan_destroy(t->frozen);
     adze_graph_parts_destroy(&t->split);
@@ -138,7 +138,9 @@ static adze_status create_model(training *t, const adze_options *o)
         .fit = true,
     };
     TRY(t->method->create(&t->model, &setup));
-    t->method->training(t->model, &t->parts);
+    t->method->training(t->model, t->method->recipe->epochs, &t->parts);
+    REQUIRE(t->parts.n_parts == 1 && t->parts.n_inputs == 0, ADZE_EINVAL, "%s has several parts or inputs, which this program does not time",
+            t->method->name);
     TRY(fill_trainable(t->parts.params));
 done:
     return st;
@@ -148,11 +150,12 @@ static adze_status make_plans(training *t)
 {
     adze_status st = ADZE_OK;
     adze_plan_opts opts = ADZE_PLAN_OPTS;
-    TRY(adze_graph_split(&t->split, t->parts.graph, t->parts.image, t->parts.loss));
+    const adze_graph_goal goal = { .loss = t->parts.part[0].loss };
+    TRY(adze_graph_split(&t->split, t->parts.graph, t->parts.image, &goal, 1));
     REQUIRE(t->split.frozen || !t->cached, ADZE_EINVAL, "%s has no frozen part that could be cached", t->method->name);
     if (t->split.frozen) TRY(adze_plan_create(&t->frozen, t->ctx, t->split.frozen, t->parts.params, &opts));
-    opts.loss = t->loss = t->split.loss;
-    TRY(adze_plan_create(&t->rest, t->ctx, t->split.rest, t->parts.params, &opts));
+    opts.loss = t->loss = t->split.rest[0].loss;
+    TRY(adze_plan_create(&t->rest, t->ctx, t->split.rest[0].graph, t->parts.params, &opts));
 done:
     return st;
 }
@@ -161,13 +164,13 @@ done:
 static adze_status feed(training *t)
 {
     adze_status st = ADZE_OK;
-    if (!t->frozen) return adze_plan_write(t->rest, adze_graph_find(t->split.rest, "image"), t->picture);
+    if (!t->frozen) return adze_plan_write(t->rest, adze_graph_find(t->split.rest[0].graph, "image"), t->picture);
     if (!t->cached) {
         TRY(adze_plan_write(t->frozen, t->split.image, t->picture));
         TRY(adze_plan_run(t->frozen));
         for (int c = 0; c < t->split.n_cuts; c++) TRY(adze_plan_read(t->frozen, t->split.from[c], t->cut[c]));
     }
-    for (int c = 0; c < t->split.n_cuts; c++) TRY(adze_plan_write(t->rest, t->split.to[c], t->cut[c]));
+    for (int c = 0; c < t->split.n_cuts; c++) TRY(adze_plan_write(t->rest, t->split.rest[0].to[c], t->cut[c]));
 done:
     return st;
 }
@@ -180,7 +183,7 @@ static adze_status one_step(training *t, float *loss, step_seconds *s)
     TRY(adze_plan_run(t->rest));
     TRY(adze_plan_read(t->rest, t->loss, loss));
     const double before = adze_clock_seconds();
-    TRY(adze_optim_step(t->optim, t->method->recipe->lr));
+    for (int k = 0; k < t->parts.n_optims; k++) TRY(adze_optim_step(t->optim[k], t->method->recipe->lr * t->parts.optim[k].lr_factor));
     const double end = adze_clock_seconds();
     *s = (step_seconds){ end - begin, end - before };
 done:
@@ -198,11 +201,7 @@ static adze_status training_create(training *t, const adze_options *o)
     TRY(adze_ctx_create(&t->ctx, &ctx_opts));
     TRY(create_model(t, o));
     TRY(make_plans(t));
-    const adze_recipe *r = t->method->recipe;
-    adze_optim_opts optim = ADZE_OPTIM_OPTS;
-    optim.kind = r->optimizer, optim.beta1 = r->beta1, optim.beta2 = r->beta2, optim.eps = r->eps;
-    optim.momentum = r->momentum, optim.weight_decay = r->weight_decay, optim.clip = r->clip;
-    TRY(adze_optim_create(&t->optim, t->parts.params, &optim));
+    for (int k = 0; k < t->parts.n_optims; k++) TRY(adze_optim_create(&t->optim[k], t->parts.params, &t->parts.optim[k].opts));
     t->picture = make_pictures(N, adze_options_int(o, "size"));
     for (int c = 0; c < t->split.n_cuts; c++) t->cut[c] = golden_floats(N * t->split.floats[c]);
     if (t->cached) {
@@ -228,24 +227,25 @@ static adze_plan_step step_at(const training *t, int32_t i, const char **part)
     return s;
 }
 
-/* The optimiser as one op: norm, then moments and parameters. */
+/* The optimisers as one op: norm, then moments and parameters. */
 static adze_plan_step optimizer_step(const training *t, double seconds)
 {
     int64_t n = 0;
-    for (int j = 0; j < adze_optim_count(t->optim); j++) {
-        adze_shape shape = adze_params_shape(t->parts.params, adze_optim_param(t->optim, j));
-        n += adze_shape_count(&shape);
+    adze_plan_step step = { .op = adze_optim_kind_name(t->parts.optim[0].opts.kind), .kernel = "optimizer", .seconds = seconds };
+    for (int k = 0; k < t->parts.n_optims; k++) {
+        int64_t held = 0;
+        for (int j = 0; j < adze_optim_count(t->optim[k]); j++) {
+            adze_shape shape = adze_params_shape(t->parts.params, adze_optim_param(t->optim[k], j));
+            held += adze_shape_count(&shape);
+        }
+        const adze_optim_opts *o = adze_optim_options(t->optim[k]);
+        const int moments = o->kind == ADZE_OPTIM_SGD ? o->momentum != 0.0 : 2;
+        step.flops += (double)held * (2.0 + 5.0 * moments + (o->clip > 0.0 ? 3.0 : 0.0));
+        step.n_bytes += (double)held * sizeof(float) * (3.0 + 2.0 * moments + (o->clip > 0.0 ? 1.0 : 0.0));
+        n += held;
     }
-    const adze_optim_opts *o = adze_optim_options(t->optim);
-    const int moments = o->kind == ADZE_OPTIM_SGD ? o->momentum != 0.0 : 2;
-    return (adze_plan_step){
-        .op = adze_optim_kind_name(o->kind),
-        .kernel = "optimizer",
-        .output = ADZE_SHAPE(n),
-        .flops = (double)n * (2.0 + 5.0 * moments + (o->clip > 0.0 ? 3.0 : 0.0)),
-        .n_bytes = (double)n * sizeof(float) * (3.0 + 2.0 * moments + (o->clip > 0.0 ? 1.0 : 0.0)),
-        .seconds = seconds,
-    };
+    step.output = ADZE_SHAPE(n);
+    return step;
 }
 
 static double total_flops(const training *t)

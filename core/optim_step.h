@@ -1,5 +1,5 @@
-/* optim_step.h - what a backend computes for an optimiser: the global norm of gradients, and one fused pass that changes
- * parameters and moments. Open structs; the object that fills them is train/optimizer.h.
+/* optim_step.h - an optimiser's options, and what a backend computes for it: the global norm of gradients, and one fused pass
+ * that changes parameters and moments. Open structs; the object that fills the latter is train/optimizer.h.
  *
  * The block of parameters is cut into pieces of at most ADZE_OPTIM_PIECE floats: the unit of work of a thread or a CUDA
  * block, and of the fixed order in which the norm is summed.
@@ -12,6 +12,7 @@
 #ifndef ADZE_CORE_OPTIM_STEP_H
 #define ADZE_CORE_OPTIM_STEP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/status.h"
@@ -27,6 +28,30 @@ enum {
 };
 
 typedef enum { ADZE_OPTIM_SGD, ADZE_OPTIM_ADAM, ADZE_OPTIM_ADAMW } adze_optim_kind;
+
+/* Which parameters, and what is special about them: all conditions that are given must hold. */
+typedef struct {
+    const char *prefix;  /* the name begins so; NULL: any */
+    const char *suffix;  /* the name ends so; NULL: any */
+    bool vectors;        /* only parameters with one dimension or a name that ends in ".bias" */
+    double lr_factor;    /* times the rate given to adze_optim_step() */
+    double weight_decay;
+} adze_optim_rule;
+
+typedef struct {
+    const char *name;            /* of this optimiser in checkpoints; "" if there is only one */
+    adze_optim_kind kind;
+    double beta1, beta2, eps;    /* adam, adamw */
+    double momentum;             /* sgd */
+    double weight_decay;         /* sgd and adam: added to the gradient; adamw: decoupled */
+    bool decay_vectors;          /* decay parameters with one dimension and names ending in ".bias" too */
+    double clip;                 /* largest global norm of all gradients of this optimiser; 0: none */
+    const char *const *prefixes; /* parameters whose name begins with one of these; NULL-terminated; NULL: all */
+    const adze_optim_rule *rule; /* the first rule that fits a parameter replaces weight_decay and decay_vectors */
+    int n_rules;                 /* at most ADZE_OPTIM_GROUPS - 2 */
+} adze_optim_opts;
+#define ADZE_OPTIM_OPTS \
+    ((adze_optim_opts){ .name = "", .kind = ADZE_OPTIM_ADAM, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8 })
 
 /* Floats [first, first + count) of the blocks, treated as `group` says; on the device. */
 typedef struct {

@@ -23,7 +23,9 @@ enum {
     ADZE_STREAM_DROPOUT = 5,    /* dropout masks; item = step */
     ADZE_STREAM_NOISE = 6,      /* feature noise; item = step */
     ADZE_STREAM_AUGMENT = 7,    /* augmentation of images; item = epoch */
-    ADZE_STREAM_SYNTH = 8       /* synthetic data sets; item = image */
+    ADZE_STREAM_SYNTH = 8,      /* synthetic data sets; item = image */
+    ADZE_STREAM_ROTATE = 9,     /* rotation of training images; item = epoch */
+    ADZE_STREAM_FIBER = 10      /* order of feature rows in CFlow; item = step */
 };
 
 typedef struct {

@@ -59,24 +59,78 @@ typedef struct {
 } adze_memory_item;
 enum { ADZE_MEMORY_ITEMS = 12 };
 
+/* How the learning rate goes on from its value at the start. */
+typedef enum {
+    ADZE_RATE_STEP,     /* times 0.1 behind 80 % of the epochs */
+    ADZE_RATE_CONSTANT,
+    ADZE_RATE_META      /* CFlow's: by meta epochs, a warm-up over the first two */
+} adze_rate;
+
 /* How a method is trained by gradients: the benchmark's constants. */
 typedef struct {
     int64_t epochs, batch;
-    adze_optim_kind optimizer;
-    double lr, beta1, beta2, eps, momentum, weight_decay, clip; /* clip: largest global gradient norm; 0: none */
+    double lr;
+    adze_rate rate;
+    bool replace; /* the pictures of an epoch are drawn with replacement; else each one comes at most once, in random order */
 } adze_recipe;
 
-enum { ADZE_LOSS_TERMS = 6 };
+enum { ADZE_LOSS_TERMS = 6, ADZE_TRAINING_PARTS = 6, ADZE_TRAINING_OPTIMS = 6, ADZE_TRAINING_INPUTS = 4 };
+
+typedef struct {
+    adze_optim_opts opts; /* its prefixes say which parameters it holds; names of several differ */
+    double lr_factor;     /* times the rate of the schedule */
+} adze_training_optim;
+
+/* What is done with a batch of pictures: `runs` times forward from the image to `loss`, backward, and a step of optimisers
+ * first_optim .. first_optim + n_optims - 1. Parameters that these do not hold are constants in this part. */
+typedef struct {
+    const char *name;              /* for people; "" if there is one part only */
+    adze_value loss;
+    int64_t first_epoch, n_epochs; /* the part rests in other epochs; n_epochs 0: to the end */
+    int64_t runs;                  /* may be 0 */
+    int first_optim, n_optims;
+} adze_training_part;
+
+/* An input of the graph besides the image. What depends on one cannot be kept from epoch to epoch; the plan sees that. */
+typedef struct {
+    const char *name;
+    bool per_picture; /* the first dimension is the batch, method->picture() fills it; else method->fill() does, before every run */
+} adze_training_input;
+
 /* What the trainer needs of a model under training. The graph's input "image" is (batch,H,W,3), normalised; everything that
- * depends on the image alone and on no trainable parameter may be computed once per image and kept. */
+ * depends on the image alone and on no trainable parameter may be computed once per image and kept. For every batch of
+ * pictures, which is one step of the learning rate and of the log, the parts of the epoch are done in order. */
 typedef struct {
     adze_graph *graph;   /* borrowed, as all here */
     adze_params *params; /* initialised */
-    adze_value image, loss;
-    const char *term_name[ADZE_LOSS_TERMS]; /* parts of the loss that are logged; kept outputs of the graph, (1) */
-    adze_value term[ADZE_LOSS_TERMS];
+    adze_value image;
+    double rotate;       /* pictures are turned by a random angle of at most so many degrees, anew in every epoch; 0: they are not */
+    int64_t meta_epochs; /* of ADZE_RATE_META */
+    adze_training_part part[ADZE_TRAINING_PARTS];
+    int n_parts;
+    adze_training_optim optim[ADZE_TRAINING_OPTIMS];
+    int n_optims;
+    adze_training_input input[ADZE_TRAINING_INPUTS];
+    int n_inputs;
+    const char *term_name[ADZE_LOSS_TERMS]; /* what is logged besides the mean of the losses; kept outputs of the graph, (1) */
+    int term_part[ADZE_LOSS_TERMS];         /* each is a part of, or is, the loss of this part */
     int n_terms;
 } adze_training;
+
+/* Where a training is; all counted from 0, the step over all epochs. Random numbers are functions of this and of the seed. */
+typedef struct {
+    uint64_t seed;
+    int64_t epoch, step, run;
+    int part;
+} adze_training_at;
+
+/* A picture on its way into a batch. */
+typedef struct {
+    uint64_t seed;
+    int64_t epoch, draw, item;   /* the draw-th picture of the epoch is number `item` of the data set */
+    const unsigned char *pixels; /* (H,W,3), resized */
+    const float *mean, *std;     /* (3) of the normalisation of pixel/255 */
+} adze_training_picture;
 
 typedef struct adze_method {
     const char *name, *summary, *source; /* source: paper and code that define it */
@@ -84,6 +138,7 @@ typedef struct adze_method {
     size_t n_options;
     const char *backbone;                /* the benchmark's choice */
     int64_t batch;                       /* default batch of images */
+    int64_t seed;                        /* default */
     int64_t pooling;                     /* image score: 0 = maximum of the map, else of its pooling x pooling mean */
 
     const adze_recipe *recipe;           /* NULL: a method without gradients, which has the fit_ functions */
@@ -93,7 +148,12 @@ typedef struct adze_method {
     /* What fitting on n_images will allocate. */
     void (*memory)(const adze_model *m, int64_t n_images, adze_memory_item items[ADZE_MEMORY_ITEMS]);
     /* Methods with a recipe, models with setup->fit. */
-    void (*training)(adze_model *m, adze_training *out);
+    void (*training)(adze_model *m, int64_t epochs, adze_training *out);
+    /* Fills an input that is not per picture, in its shape, for the run that comes next. NULL if there is none. */
+    adze_status (*fill)(adze_model *m, const adze_training_at *at, const char *input, float *x);
+    /* Fills one picture's part of the inputs that are per picture; x in the order of adze_training.input, NULL for others.
+     * Called for several pictures at a time. NULL if there is none. */
+    adze_status (*picture)(const adze_model *m, const adze_training_picture *p, float *const *x);
     /* Methods without gradients: begin, add every image once, end. x (batch,H,W,3) normalised, the first n count. */
     adze_status (*fit_begin)(adze_model *m, int64_t n_images);
     adze_status (*fit_add)(adze_model *m, const float *x, int64_t n);

@@ -514,6 +514,7 @@ const adze_method adze_patchcore = {
     .n_options = sizeof options / sizeof *options,
     .backbone = "wide_resnet50_2",
     .batch = 8,
+    .seed = 42,
     .create = patchcore_create,
     .destroy = patchcore_destroy,
     .memory = patchcore_memory,

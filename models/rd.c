@@ -25,9 +25,7 @@ static const adze_option options[] = {
       .help = "of the Gaussian blur of the map" },
 };
 
-static const adze_recipe recipe = {
-    .epochs = 100, .batch = 16, .optimizer = ADZE_OPTIM_ADAM, .lr = 5e-3, .beta1 = 0.5, .beta2 = 0.999, .eps = 1e-8, .clip = 5.0,
-};
+static const adze_recipe recipe = { .epochs = 100, .batch = 16, .lr = 5e-3, .rate = ADZE_RATE_STEP };
 
 enum { LEVELS = 3 };
 
@@ -114,10 +112,20 @@ done:
     return st;
 }
 
-static void rd_training(adze_model *m, adze_training *out)
+static void rd_training(adze_model *m, int64_t epochs, adze_training *out)
 {
-    *out = (adze_training){ .graph = m->graph, .params = m->params, .image = m->image, .loss = m->loss, .n_terms = LEVELS };
-    for (int k = 0; k < LEVELS; k++) out->term_name[k] = level_name[k], out->term[k] = m->level_loss[k];
+    (void)epochs;
+    *out = (adze_training){
+        .graph = m->graph, .params = m->params, .image = m->image,
+        .part = { { .name = "", .loss = m->loss, .runs = 1, .n_optims = 1 } },
+        .n_parts = 1,
+        .optim = { { .opts = ADZE_OPTIM_OPTS, .lr_factor = 1.0 } },
+        .n_optims = 1,
+        .n_terms = LEVELS,
+    };
+    out->optim[0].opts.beta1 = 0.5;
+    out->optim[0].opts.clip = 5.0;
+    for (int k = 0; k < LEVELS; k++) out->term_name[k] = level_name[k];
 }
 
 static void rd_memory(const adze_model *m, int64_t n_images, adze_memory_item items[ADZE_MEMORY_ITEMS])
@@ -191,6 +199,7 @@ const adze_method adze_rd = {
     .n_options = sizeof options / sizeof *options,
     .backbone = "wide_resnet50_2",
     .batch = 16,
+    .seed = 42,
     .recipe = &recipe,
     .create = rd_create,
     .destroy = rd_destroy,

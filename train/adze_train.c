@@ -89,6 +89,11 @@ static adze_status open_model_parts(run *r)
     TRY(adze_options_create(&r->method_options));
     TRY(adze_options_add(r->method_options, r->method->options, r->method->n_options));
     TRY(adze_options_apply_set(r->method_options, o));
+    if (!adze_options_given(o, "seed")) {
+        char seed[24];
+        snprintf(seed, sizeof seed, "%" PRId64, r->method->seed);
+        TRY(adze_options_set(r->p->options, "seed", seed, ADZE_ORIGIN_DEFAULT, NULL));
+    }
     const char *name = adze_options_given(o, "backbone") ? adze_options_string(o, "backbone") : r->method->backbone;
     TRY(adze_backbone_find(name, &r->backbone));
     r->size = adze_options_int(o, "size");
@@ -289,7 +294,7 @@ static adze_status train_model(run *r, adze_model *m, const char *name, const ch
     gradient_run_opts opts = {
         .p = r->p,
         .train = { .ctx = r->ctx, .method = r->method, .model = m, .items = items, .n = n, .H = r->size, .W = r->size, .batch = r->batch,
-                   .epochs = epochs, .lr = lr, .seed = (uint64_t)adze_options_int(o, "seed"), .normalize = &r->normalize,
+                   .epochs = epochs, .lr = lr, .seed = (uint64_t)adze_options_int(o, "seed"), .normalize = &r->normalize, .mean = r->info->mean, .std = r->info->std,
                    .cache = adze_options_choice(o, "cache") == 2 ? CACHE_OFF : CACHE_MEMORY },
         .name = name, .folder = folder, .config_json = config.s, .resume = adze_options_flag(o, "resume"),
         .cache_may_shrink = adze_options_choice(o, "cache") == 0,

@@ -26,10 +26,11 @@ typedef struct {
     char *state_path;                /* owned */
 } gradient_state;
 
-/* The state as train_state.h wants it; `optim` must live as long as the result. */
-static adze_train_state describe(gradient_state *g, adze_optim **optim)
+/* The state as train_state.h wants it. */
+static adze_train_state describe(gradient_state *g)
 {
-    *optim = trainer_optimizer(g->t);
+    int n_optims;
+    adze_optim *const *optim = trainer_optimizers(g->t, &n_optims);
     return (adze_train_state){
         .method = g->o->train.method->name,
         .class_name = g->o->name,
@@ -37,7 +38,7 @@ static adze_train_state describe(gradient_state *g, adze_optim **optim)
         .params = trainer_params(g->t),
         .keep = trainer_keeps(g->t),
         .optim = optim,
-        .n_optims = 1,
+        .n_optims = n_optims,
         .epoch = g->done / trainer_steps_per_epoch(g->t),
         .step = g->done,
         .seed = g->o->train.seed,
@@ -46,16 +47,14 @@ static adze_train_state describe(gradient_state *g, adze_optim **optim)
 
 static adze_status save(gradient_state *g)
 {
-    adze_optim *optim;
-    adze_train_state state = describe(g, &optim);
+    adze_train_state state = describe(g);
     return adze_train_state_write(&state, g->state_path);
 }
 
 static adze_status restore(gradient_state *g)
 {
     adze_status st = ADZE_OK;
-    adze_optim *optim;
-    adze_train_state state = describe(g, &optim);
+    adze_train_state state = describe(g);
     adze_text warning = ADZE_TEXT_EMPTY;
     if (!g->o->resume || !adze_train_state_exists(g->state_path)) return ADZE_OK;
     TRY(adze_train_state_read(&state, g->state_path, adze_options_flag(g->o->p->options, "force"), &warning));
@@ -149,7 +148,7 @@ adze_status gradient_run(const gradient_run_opts *opts, gradient_run_result *res
     *result = (gradient_run_result){ .trained = false };
     double start = adze_clock_seconds();
     adze_training parts;
-    opts->train.method->training(opts->train.model, &parts);
+    opts->train.method->training(opts->train.model, opts->train.epochs, &parts);
     g.n_terms = parts.n_terms;
     g.tag[0] = "loss", g.tag[1] = "lr", g.tag[2] = "grad_norm";
     for (int i = 0; i < g.n_terms; i++) {

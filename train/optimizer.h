@@ -1,7 +1,8 @@
 /* optimizer.h - SGD, Adam and AdamW over the trainable parameters of a model, or over some of them.
  *
  * One object per independently stepped set: several may share one adze_params if their sets are disjoint. Moments lie in
- * blocks laid out like the parameters. Arithmetic: core/optim_step.h. */
+ * blocks laid out like the parameters. Options and arithmetic:
+ * core/optim_step.h. */
 #ifndef ADZE_TRAIN_OPTIMIZER_H
 #define ADZE_TRAIN_OPTIMIZER_H
 
@@ -14,30 +15,6 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-/* Which parameters, and what is special about them: all conditions that are given must hold. */
-typedef struct {
-    const char *prefix;  /* the name begins so; NULL: any */
-    const char *suffix;  /* the name ends so; NULL: any */
-    bool vectors;        /* only parameters with one dimension or a name that ends in ".bias" */
-    double lr_factor;    /* times the rate given to adze_optim_step() */
-    double weight_decay;
-} adze_optim_rule;
-
-typedef struct {
-    const char *name;            /* of this optimiser in checkpoints; "" if there is only one */
-    adze_optim_kind kind;
-    double beta1, beta2, eps;    /* adam, adamw */
-    double momentum;             /* sgd */
-    double weight_decay;         /* sgd and adam: added to the gradient; adamw: decoupled */
-    bool decay_vectors;          /* decay parameters with one dimension and names ending in ".bias" too */
-    double clip;                 /* largest global norm of all gradients of this optimiser; 0: none */
-    const char *const *prefixes; /* parameters whose name begins with one of these; NULL-terminated; NULL: all */
-    const adze_optim_rule *rule; /* the first rule that fits a parameter replaces weight_decay and decay_vectors */
-    int n_rules;                 /* at most ADZE_OPTIM_GROUPS - 2 */
-} adze_optim_opts;
-#define ADZE_OPTIM_OPTS \
-    ((adze_optim_opts){ .name = "", .kind = ADZE_OPTIM_ADAM, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8 })
 
 typedef struct adze_optim adze_optim; /* opaque: owns the moments */
 

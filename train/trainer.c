@@ -1,47 +1,185 @@
 /* trainer.c - the step loop. Entry: trainer_create(), trainer_epoch().
  *
- * Two plans over one parameter block: "frozen" makes the values at the cut from pictures, "rest" goes from there to the loss
- * and back. With the cache the first one runs once per picture, without it once per step; the numbers are the same. */
+ * Plans over one parameter block: "frozen" makes the values at the cut from pictures, one "rest" per part of the training goes
+ * from there to its loss and back. With the cache the first one runs once per picture, without it once per step; the numbers
+ * are the same. */
 #include "train/trainer.h"
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "core/memory.h"
 #include "core/philox.h"
 #include "core/plan.h"
 #include "core/split.h"
+#include "datasets/resize.h"
 #include "train/feature_cache.h"
+
+/* One part of the training, ready to run. */
+typedef struct {
+    adze_plan *plan; /* owned; NULL: the part makes no run */
+    adze_value image, loss, term[ADZE_LOSS_TERMS], input[ADZE_TRAINING_INPUTS]; /* ADZE_NONE: it does not have this one */
+    bool reads_cut, reads_pictures; /* values of the frozen part; the image or an input that is per picture */
+} part;
 
 struct trainer {
     trainer_opts o;
     adze_training parts;
     adze_graph_parts split;
-    adze_plan *frozen, *rest; /* owned */
-    adze_value image, loss, term[ADZE_LOSS_TERMS]; /* image: in the plan that reads it */
-    adze_optim *optim;
+    adze_plan *frozen; /* owned */
+    part part[ADZE_TRAINING_PARTS];
+    adze_optim *optim[ADZE_TRAINING_OPTIMS]; /* owned */
     adze_schedule schedule;
     int64_t steps_per_epoch;
     adze_feature_cache *cache;       /* owned; NULL without a cache, and before it is filled */
-    float *batch;                    /* (batch,H,W,3) */
+    unsigned char *pixels;           /* (batch,H,W,3), owned as all below */
+    int64_t *item;                   /* (batch) which picture each one is */
+    float *batch;                    /* (batch,H,W,3) normalised */
+    float *input[ADZE_TRAINING_INPUTS];        /* of a whole batch, or of a run */
+    int64_t input_floats[ADZE_TRAINING_INPUTS]; /* per picture, or in all */
     float *cut;                      /* (batch * largest cut) */
     int64_t *order;                  /* (n) */
-    bool *keep;                      /* (parameters), owned */
+    bool *keep;                      /* (parameters) */
     double waited_s;
 };
 
-static adze_status make_plans(trainer *t)
+/* ---- making ---- */
+
+/* The prefixes of all parameters that a part's optimisers hold, NULL-terminated, in `prefix`; NULL if one holds all. */
+static adze_status trained_prefixes(const adze_training *parts, const adze_training_part *p, const char **prefix, int max,
+                                    const char *const **out)
 {
     adze_status st = ADZE_OK;
+    int n = 0;
+    *out = NULL;
+    for (int k = p->first_optim; k < p->first_optim + p->n_optims; k++) {
+        const char *const *from = parts->optim[k].opts.prefixes;
+        if (!from) return ADZE_OK;
+        for (; *from; from++) {
+            REQUIRE(n < max - 1, ADZE_EINTERNAL, "training: part '%s' has too many prefixes", p->name);
+            prefix[n++] = *from;
+        }
+    }
+    prefix[n] = NULL;
+    *out = prefix;
+done:
+    return st;
+}
+
+static adze_status split_graph(trainer *t)
+{
+    enum { PREFIXES = 32 };
+    adze_status st = ADZE_OK;
+    adze_graph_goal goal[ADZE_TRAINING_PARTS];
+    const char *prefix[ADZE_TRAINING_PARTS][PREFIXES];
+    for (int k = 0; k < t->parts.n_parts; k++) {
+        goal[k].loss = t->parts.part[k].loss;
+        TRY(trained_prefixes(&t->parts, &t->parts.part[k], prefix[k], PREFIXES, &goal[k].trained));
+    }
+    TRY(adze_graph_split(&t->split, t->parts.graph, t->parts.image, goal, t->parts.n_parts));
+done:
+    return st;
+}
+
+static adze_status make_part(trainer *t, int k)
+{
+    adze_status st = ADZE_OK;
+    part *p = &t->part[k];
+    const adze_graph_rest *rest = &t->split.rest[k];
     adze_plan_opts opts = ADZE_PLAN_OPTS;
-    TRY(adze_graph_split(&t->split, t->parts.graph, t->parts.image, t->parts.loss));
-    if (t->split.frozen) TRY(adze_plan_create(&t->frozen, t->o.ctx, t->split.frozen, t->parts.params, &opts));
-    opts.loss = t->loss = t->split.loss;
-    TRY(adze_plan_create(&t->rest, t->o.ctx, t->split.rest, t->parts.params, &opts));
-    t->image = t->split.frozen ? t->split.image : adze_graph_find(t->split.rest, "image");
+    opts.loss = p->loss = rest->loss;
+    p->image = adze_graph_find(rest->graph, "image");
+    p->reads_pictures = p->image != ADZE_NONE;
+    for (int c = 0; c < t->split.n_cuts; c++) p->reads_cut |= rest->to[c] != ADZE_NONE;
     for (int i = 0; i < t->parts.n_terms; i++) {
-        t->term[i] = adze_graph_find(t->split.rest, t->parts.term_name[i]);
-        REQUIRE(t->term[i] != ADZE_NONE, ADZE_EINTERNAL, "training: the loss term '%s' is not trained", t->parts.term_name[i]);
+        bool mine = t->parts.term_part[i] == k;
+        p->term[i] = mine ? adze_graph_find(rest->graph, t->parts.term_name[i]) : ADZE_NONE;
+        REQUIRE(!mine || p->term[i] != ADZE_NONE, ADZE_EINTERNAL, "training: the loss term '%s' is not trained", t->parts.term_name[i]);
+    }
+    for (int i = 0; i < t->parts.n_inputs; i++) {
+        p->input[i] = adze_graph_find(rest->graph, t->parts.input[i].name);
+        p->reads_pictures |= p->input[i] != ADZE_NONE && t->parts.input[i].per_picture;
+    }
+    if (t->parts.part[k].runs > 0) TRY(adze_plan_create(&p->plan, t->o.ctx, rest->graph, t->parts.params, &opts));
+done:
+    return st;
+}
+
+static adze_status make_inputs(trainer *t)
+{
+    adze_status st = ADZE_OK;
+    for (int i = 0; i < t->parts.n_inputs; i++) {
+        const adze_training_input *in = &t->parts.input[i];
+        adze_shape shape = adze_graph_shape(t->parts.graph, adze_graph_find(t->parts.graph, in->name));
+        int64_t n = adze_shape_count(&shape);
+        REQUIRE(!in->per_picture || shape.dim[0] == t->o.batch, ADZE_EINTERNAL, "training: input '%s' has no rows of pictures", in->name);
+        t->input_floats[i] = in->per_picture ? n / t->o.batch : n;
+        REQUIRE(t->input[i] = adze_calloc((size_t)n, sizeof(float)), ADZE_ENOMEM, "training: input '%s'", in->name);
+    }
+done:
+    return st;
+}
+
+static adze_status make_buffers(trainer *t)
+{
+    adze_status st = ADZE_OK;
+    const trainer_opts *o = &t->o;
+    int64_t widest = 0;
+    size_t numbers = (size_t)(o->batch * o->H * o->W * 3);
+    for (int i = 0; i < t->split.n_cuts; i++) widest = t->split.floats[i] > widest ? t->split.floats[i] : widest;
+    t->pixels = adze_calloc(numbers, sizeof *t->pixels);
+    t->item = adze_calloc((size_t)o->batch, sizeof *t->item);
+    t->batch = adze_calloc(numbers, sizeof *t->batch);
+    t->cut = adze_calloc((size_t)(o->batch * widest) + 1, sizeof *t->cut);
+    t->order = adze_calloc((size_t)o->n, sizeof *t->order);
+    REQUIRE(t->pixels && t->item && t->batch && t->cut && t->order, ADZE_ENOMEM, "training: a batch of %" PRId64 " pictures", o->batch);
+    TRY(make_inputs(t));
+done:
+    return st;
+}
+
+/* Which parameters the steps of any part change. */
+static adze_status find_state(trainer *t)
+{
+    adze_status st = ADZE_OK;
+    int n = adze_params_count(t->parts.params);
+    REQUIRE(t->keep = adze_calloc((size_t)n, sizeof *t->keep), ADZE_ENOMEM, "training: a list of parameters");
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < t->split.n_rests; k++)
+            t->keep[i] |= adze_graph_changes(t->split.rest[k].graph, adze_params_name(t->parts.params, i));
+done:
+    return st;
+}
+
+static adze_schedule schedule_of(const trainer *t)
+{
+    const trainer_opts *o = &t->o;
+    int64_t meta = t->parts.meta_epochs < o->epochs ? t->parts.meta_epochs : o->epochs;
+    switch (o->method->recipe->rate) {
+    case ADZE_RATE_CONSTANT: return ADZE_SCHEDULE(o->lr);
+    case ADZE_RATE_META: return adze_schedule_meta_epochs(o->lr, 0.1, meta, (o->epochs + meta - 1) / meta, t->steps_per_epoch, 2);
+    case ADZE_RATE_STEP: break;
+    }
+    return adze_schedule_benchmark(o->lr, o->epochs, t->steps_per_epoch);
+}
+
+static bool active(const trainer *t, int k, int64_t epoch)
+{
+    const adze_training_part *p = &t->parts.part[k];
+    return t->part[k].plan && epoch >= p->first_epoch && (p->n_epochs == 0 || epoch < p->first_epoch + p->n_epochs);
+}
+
+/* Every epoch must train something. */
+static adze_status check_epochs(const trainer *t)
+{
+    adze_status st = ADZE_OK;
+    for (int64_t epoch = 0; epoch < t->o.epochs; epoch++) {
+        bool any = false;
+        for (int k = 0; k < t->parts.n_parts; k++) any |= active(t, k, epoch);
+        REQUIRE(any, ADZE_EINVAL, "%s: epoch %" PRId64 " of %" PRId64 " would train nothing; a larger --batch or --size may help",
+                t->o.method->name, epoch + 1, t->o.epochs);
     }
 done:
     return st;
@@ -51,31 +189,23 @@ adze_status trainer_create(trainer **out, const trainer_opts *opts)
 {
     adze_status st = ADZE_OK;
     *out = NULL;
-    const adze_recipe *r = opts->method->recipe;
     trainer *t = adze_calloc(1, sizeof *t);
     REQUIRE(t, ADZE_ENOMEM, "training: host bytes");
     t->o = *opts;
     t->steps_per_epoch = opts->n / opts->batch;
     REQUIRE(t->steps_per_epoch > 0, ADZE_EINPUT, "%" PRId64 " training pictures are fewer than a batch of %" PRId64 "; give a smaller --batch",
             opts->n, opts->batch);
-    opts->method->training(opts->model, &t->parts);
-    TRY(make_plans(t));
-    adze_optim_opts optim = ADZE_OPTIM_OPTS;
-    optim.kind = r->optimizer, optim.beta1 = r->beta1, optim.beta2 = r->beta2, optim.eps = r->eps;
-    optim.momentum = r->momentum, optim.weight_decay = r->weight_decay, optim.clip = r->clip;
-    TRY(adze_optim_create(&t->optim, t->parts.params, &optim));
-    t->schedule = adze_schedule_benchmark(opts->lr, opts->epochs, t->steps_per_epoch);
+    opts->method->training(opts->model, opts->epochs, &t->parts);
+    TRY(split_graph(t));
+    adze_plan_opts plan = ADZE_PLAN_OPTS;
+    if (t->split.frozen) TRY(adze_plan_create(&t->frozen, opts->ctx, t->split.frozen, t->parts.params, &plan));
+    for (int k = 0; k < t->parts.n_parts; k++) TRY(make_part(t, k));
+    TRY(check_epochs(t));
+    for (int k = 0; k < t->parts.n_optims; k++) TRY(adze_optim_create(&t->optim[k], t->parts.params, &t->parts.optim[k].opts));
+    t->schedule = schedule_of(t);
     TRY(adze_schedule_check(&t->schedule));
-    int64_t widest = 0;
-    for (int i = 0; i < t->split.n_cuts; i++) widest = t->split.floats[i] > widest ? t->split.floats[i] : widest;
-    t->batch = adze_calloc((size_t)(opts->batch * opts->H * opts->W * 3), sizeof *t->batch);
-    t->cut = adze_calloc((size_t)(opts->batch * widest) + 1, sizeof *t->cut);
-    t->order = adze_calloc((size_t)opts->n, sizeof *t->order);
-    int n_params = adze_params_count(t->parts.params);
-    REQUIRE(t->keep = adze_calloc((size_t)n_params, sizeof *t->keep), ADZE_ENOMEM, "training: a list of parameters");
-    for (int i = 0; i < n_params; i++)
-        t->keep[i] = adze_graph_find(t->split.rest, adze_params_name(t->parts.params, i)) != ADZE_NONE;
-    REQUIRE(t->batch && t->cut && t->order, ADZE_ENOMEM, "training: a batch of %" PRId64 " pictures", opts->batch);
+    TRY(make_buffers(t));
+    TRY(find_state(t));
     *out = t;
     t = NULL;
 done:
@@ -86,11 +216,14 @@ done:
 void trainer_destroy(trainer *t)
 {
     if (!t) return;
-    adze_optim_destroy(t->optim);
+    for (int k = 0; k < ADZE_TRAINING_OPTIMS; k++) adze_optim_destroy(t->optim[k]);
+    for (int k = 0; k < ADZE_TRAINING_PARTS; k++) adze_plan_destroy(t->part[k].plan);
+    for (int i = 0; i < ADZE_TRAINING_INPUTS; i++) adze_free(t->input[i]);
     adze_plan_destroy(t->frozen);
-    adze_plan_destroy(t->rest);
     adze_graph_parts_destroy(&t->split);
     adze_feature_cache_destroy(t->cache);
+    adze_free(t->pixels);
+    adze_free(t->item);
     adze_free(t->batch);
     adze_free(t->cut);
     adze_free(t->order);
@@ -99,14 +232,20 @@ void trainer_destroy(trainer *t)
 }
 
 int64_t trainer_steps_per_epoch(const trainer *t) { return t->steps_per_epoch; }
-adze_optim *trainer_optimizer(trainer *t) { return t->optim; }
 adze_params *trainer_params(trainer *t) { return t->parts.params; }
 const bool *trainer_keeps(const trainer *t) { return t->keep; }
 double trainer_waited_s(const trainer *t) { return t->waited_s; }
 
+adze_optim *const *trainer_optimizers(trainer *t, int *n)
+{
+    *n = t->parts.n_optims;
+    return t->optim;
+}
+
+/* Features can be kept if there are any and their pictures are the same in every epoch. */
 bool trainer_uses_cache(const trainer *t)
 {
-    return t->o.cache != CACHE_OFF && t->frozen;
+    return t->o.cache != CACHE_OFF && t->frozen && t->parts.rotate == 0.0;
 }
 
 bool trainer_drop_cache(trainer *t)
@@ -119,26 +258,86 @@ bool trainer_drop_cache(trainer *t)
 void trainer_memory(const trainer *t, adze_memory_item items[ADZE_MEMORY_ITEMS])
 {
     int n = 0;
+    size_t arenas = t->frozen ? adze_plan_arena_bytes(t->frozen) : 0;
+    for (int k = 0; k < t->parts.n_parts; k++) arenas += t->part[k].plan ? adze_plan_arena_bytes(t->part[k].plan) : 0;
     if (trainer_uses_cache(t))
         items[n++] = (adze_memory_item){ "features of the frozen part (--cache off: none)",
                                          adze_feature_cache_bytes(t->o.n, t->split.floats, t->split.n_cuts) };
-    items[n++] = (adze_memory_item){ "activations", adze_plan_arena_bytes(t->rest) + (t->frozen ? adze_plan_arena_bytes(t->frozen) : 0) };
+    items[n++] = (adze_memory_item){ "activations", arenas };
     items[n] = (adze_memory_item){ NULL, 0 };
 }
 
-/* Takes up to `batch` pictures from the loader into t->batch; *n of them. */
+/* ---- pictures ---- */
+
+/* Takes up to `batch` pictures from the loader into t->pixels; *n of them. */
 static adze_status take_pictures(trainer *t, adze_loader *loader, int64_t *n)
 {
     adze_status st = ADZE_OK;
-    int64_t pixels = t->o.H * t->o.W;
-    for (*n = 0; *n < t->o.batch;) {
+    int64_t numbers = t->o.H * t->o.W * 3;
+    for (*n = 0; *n < t->o.batch; (*n)++) {
         const adze_sample *s;
         TRY(adze_loader_next(loader, &s));
         if (!s) break;
-        adze_normalize_nhwc(t->o.normalize, s->rgb, pixels, t->batch + (*n)++ * pixels * 3);
+        memcpy(t->pixels + *n * numbers, s->rgb, (size_t)numbers);
+        t->item[*n] = s->item - t->o.items;
     }
 done:
     return st;
+}
+
+/* Turns picture i of the batch by an angle of its own. */
+static adze_status rotate(trainer *t, int64_t epoch, int64_t i)
+{
+    int64_t numbers = t->o.H * t->o.W * 3;
+    unsigned char *pixels = t->pixels + i * numbers;
+    adze_image im = { .data = pixels, .H = t->o.H, .W = t->o.W, .C = 3 }, turned = ADZE_IMAGE_EMPTY;
+    const adze_philox r = { .seed = t->o.seed, .stream = ADZE_STREAM_ROTATE, .item = (uint32_t)epoch };
+    double u = adze_philox_uniform(r, (uint64_t)t->item[i]);
+    adze_status st = adze_image_rotate(&turned, &im, t->parts.rotate * (2.0 * u - 1.0));
+    if (st == ADZE_OK) memcpy(pixels, turned.data, (size_t)numbers);
+    adze_image_destroy(&turned);
+    return st;
+}
+
+/* Everything that happens to picture i of the batch, which is picture first + i of the epoch. */
+static adze_status prepare_picture(trainer *t, int64_t epoch, int64_t first, int64_t i, bool inputs)
+{
+    adze_status st = ADZE_OK;
+    int64_t pixels = t->o.H * t->o.W;
+    unsigned char *rgb = t->pixels + i * pixels * 3;
+    if (inputs) {
+        float *x[ADZE_TRAINING_INPUTS] = { NULL };
+        for (int k = 0; k < t->parts.n_inputs; k++)
+            if (t->parts.input[k].per_picture) x[k] = t->input[k] + i * t->input_floats[k];
+        const adze_training_picture p = { .seed = t->o.seed, .epoch = epoch, .draw = first + i, .item = t->item[i], .pixels = rgb,
+                                          .mean = t->o.mean, .std = t->o.std };
+        TRY(t->o.method->picture(t->o.model, &p, x));
+    }
+    if (t->parts.rotate > 0.0) TRY(rotate(t, epoch, i));
+    adze_normalize_nhwc(t->o.normalize, rgb, pixels, t->batch + i * pixels * 3);
+done:
+    return st;
+}
+
+static adze_status prepare_pictures(trainer *t, int64_t epoch, int64_t first, int64_t n)
+{
+    bool inputs = false;
+    for (int k = 0; k < t->parts.n_inputs; k++)
+        for (int p = 0; p < t->parts.n_parts; p++)
+            inputs |= t->parts.input[k].per_picture && active(t, p, epoch) && t->part[p].input[k] != ADZE_NONE;
+    adze_status first_failed = ADZE_OK;
+    char message[512] = "";
+#pragma omp parallel for schedule(dynamic) num_threads(adze_ctx_threads(t->o.ctx)) if (inputs || t->parts.rotate > 0.0)
+    for (int64_t i = 0; i < n; i++) {
+        adze_status mine = prepare_picture(t, epoch, first, i, inputs);
+        if (mine == ADZE_OK) continue;
+#pragma omp critical
+        if (first_failed == ADZE_OK) { /* the message belongs to the thread that failed */
+            first_failed = mine;
+            snprintf(message, sizeof message, "%s", adze_error_message());
+        }
+    }
+    return first_failed == ADZE_OK ? ADZE_OK : adze_fail(first_failed, "%s", message);
 }
 
 static adze_status open_loader(const trainer *t, const int64_t *order, int64_t n, adze_loader **loader)
@@ -152,12 +351,14 @@ adze_status trainer_fill_cache(trainer *t, const adze_work_progress *progress)
 {
     adze_status st = ADZE_OK;
     adze_loader *loader = NULL;
+    int64_t pixels = t->o.H * t->o.W;
     if (!trainer_uses_cache(t) || t->cache) return ADZE_OK;
     TRY(adze_feature_cache_create(&t->cache, t->o.n, t->split.floats, t->split.n_cuts));
     TRY(open_loader(t, NULL, 0, &loader));
     for (int64_t done = 0, n; done < t->o.n; done += n) {
         TRY(take_pictures(t, loader, &n));
-        TRY(adze_plan_write(t->frozen, t->image, t->batch));
+        adze_normalize_nhwc(t->o.normalize, t->pixels, n * pixels, t->batch);
+        TRY(adze_plan_write(t->frozen, t->split.image, t->batch));
         TRY(adze_plan_run(t->frozen));
         for (int c = 0; c < t->split.n_cuts; c++) {
             TRY(adze_plan_read(t->frozen, t->split.from[c], t->cut));
@@ -175,24 +376,93 @@ done:
     return st;
 }
 
-/* The inputs of the rest for pictures order[first ..]: from the cache, or from the pictures through the frozen part. */
-static adze_status feed(trainer *t, adze_loader *loader, int64_t first)
+/* ---- steps ---- */
+
+/* Whether a step of this epoch reads values of the frozen part. */
+static bool needs_frozen(const trainer *t, int64_t epoch)
+{
+    for (int k = 0; k < t->parts.n_parts; k++)
+        if (active(t, k, epoch) && t->part[k].reads_cut) return true;
+    return false;
+}
+
+static bool needs_pictures(const trainer *t, int64_t epoch)
+{
+    for (int k = 0; k < t->parts.n_parts; k++)
+        if (active(t, k, epoch) && (t->part[k].reads_pictures || (t->part[k].reads_cut && !t->cache))) return true;
+    return false;
+}
+
+/* Cut c of pictures order[first ..] into a part that reads it. */
+static adze_status feed_cut(trainer *t, int k, int c, int64_t first)
 {
     adze_status st = ADZE_OK;
-    int64_t n = t->o.batch;
-    if (!t->cache) {
+    adze_value input = t->split.rest[k].to[c];
+    int64_t floats = t->split.floats[c];
+    float *to = adze_plan_host_data(t->part[k].plan, input);
+    if (!to) to = t->cut;
+    if (!t->cache) TRY(adze_plan_read(t->frozen, t->split.from[c], to));
+    for (int64_t i = 0; i < t->o.batch && t->cache; i++)
+        TRY(adze_feature_cache_get(t->cache, c, t->order[first + i], to + i * floats));
+    if (to == t->cut) TRY(adze_plan_write(t->part[k].plan, input, to));
+done:
+    return st;
+}
+
+/* What the parts read of pictures order[first ..]: values of the frozen part, from the cache or computed, and the pictures. */
+static adze_status feed(trainer *t, adze_loader *loader, int64_t epoch, int64_t first)
+{
+    adze_status st = ADZE_OK;
+    int64_t n;
+    if (loader) {
         TRY(take_pictures(t, loader, &n));
-        TRY(adze_plan_write(t->frozen ? t->frozen : t->rest, t->image, t->batch));
-        if (t->frozen) TRY(adze_plan_run(t->frozen));
+        TRY(prepare_pictures(t, epoch, first, n));
     }
-    for (int c = 0; c < t->split.n_cuts; c++) {
-        float *to = adze_plan_host_data(t->rest, t->split.to[c]);
-        int64_t floats = t->split.floats[c];
-        if (!to) to = t->cut;
-        if (!t->cache) TRY(adze_plan_read(t->frozen, t->split.from[c], to));
-        for (int64_t i = 0; i < n && t->cache; i++)
-            TRY(adze_feature_cache_get(t->cache, c, t->order[first + i], to + i * floats));
-        if (to == t->cut) TRY(adze_plan_write(t->rest, t->split.to[c], to));
+    if (!t->cache && needs_frozen(t, epoch)) {
+        TRY(adze_plan_write(t->frozen, t->split.image, t->batch));
+        TRY(adze_plan_run(t->frozen));
+    }
+    for (int k = 0; k < t->parts.n_parts; k++) {
+        const part *p = &t->part[k];
+        if (!active(t, k, epoch)) continue;
+        if (p->image != ADZE_NONE) TRY(adze_plan_write(p->plan, p->image, t->batch));
+        for (int c = 0; c < t->split.n_cuts; c++)
+            if (t->split.rest[k].to[c] != ADZE_NONE) TRY(feed_cut(t, k, c, first));
+        for (int i = 0; i < t->parts.n_inputs; i++)
+            if (t->parts.input[i].per_picture && p->input[i] != ADZE_NONE) TRY(adze_plan_write(p->plan, p->input[i], t->input[i]));
+    }
+done:
+    return st;
+}
+
+/* One run of a part: its inputs, forward and backward, its optimisers. Adds loss and terms to s. */
+static adze_status one_run(trainer *t, const adze_training_at *at, trainer_step *s)
+{
+    adze_status st = ADZE_OK;
+    const part *p = &t->part[at->part];
+    const adze_training_part *about = &t->parts.part[at->part];
+    float loss, term;
+    for (int i = 0; i < t->parts.n_inputs; i++) {
+        if (t->parts.input[i].per_picture || p->input[i] == ADZE_NONE) continue;
+        TRY(t->o.method->fill(t->o.model, at, t->parts.input[i].name, t->input[i]));
+        TRY(adze_plan_write(p->plan, p->input[i], t->input[i]));
+    }
+    TRY(adze_plan_run(p->plan));
+    TRY(adze_plan_read(p->plan, p->loss, &loss));
+    s->loss += loss;
+    for (int i = 0; i < t->parts.n_terms; i++) {
+        if (p->term[i] == ADZE_NONE) continue;
+        TRY(adze_plan_read(p->plan, p->term[i], &term));
+        s->term[i] = at->run == 0 ? term : s->term[i] + term;
+    }
+    if (!isfinite(loss)) {
+        const char *where = adze_plan_first_nonfinite(p->plan);
+        TRY(adze_fail(ADZE_ENUMERIC, "step %" PRId64 ": the loss%s%s is %g; first in %s", s->step, about->name[0] ? " of " : "", about->name,
+                      (double)loss, where));
+    }
+    for (int k = about->first_optim; k < about->first_optim + about->n_optims; k++) {
+        TRY(adze_optim_step(t->optim[k], s->lr * t->parts.optim[k].lr_factor));
+        s->grad_norm = fmax(s->grad_norm, adze_optim_last_norm(t->optim[k]));
     }
 done:
     return st;
@@ -201,23 +471,29 @@ done:
 static adze_status one_step(trainer *t, trainer_step *s)
 {
     adze_status st = ADZE_OK;
-    float loss, term;
-    TRY(adze_plan_run(t->rest));
-    TRY(adze_plan_read(t->rest, t->loss, &loss));
-    s->loss = loss;
-    for (int i = 0; i < t->parts.n_terms; i++) {
-        TRY(adze_plan_read(t->rest, t->term[i], &term));
-        s->term[i] = term;
-    }
-    if (!isfinite(s->loss)) {
-        const char *where = adze_plan_first_nonfinite(t->rest);
-        TRY(adze_fail(ADZE_ENUMERIC, "step %" PRId64 ": the loss is %g; first in %s", s->step, s->loss, where));
-    }
+    int64_t n_runs = 0;
     s->lr = adze_schedule_lr(&t->schedule, s->step);
-    TRY(adze_optim_step(t->optim, s->lr));
-    s->grad_norm = adze_optim_last_norm(t->optim);
+    for (int i = 0; i < t->parts.n_terms; i++) s->term[i] = NAN;
+    for (int k = 0; k < t->parts.n_parts; k++) {
+        int64_t runs = t->parts.part[k].runs;
+        if (!active(t, k, s->epoch)) continue;
+        adze_training_at at = { .seed = t->o.seed, .epoch = s->epoch, .step = s->step, .part = k };
+        for (; at.run < runs; at.run++) TRY(one_run(t, &at, s));
+        for (int i = 0; i < t->parts.n_terms; i++)
+            if (t->part[k].term[i] != ADZE_NONE) s->term[i] /= (double)runs;
+        n_runs += runs;
+    }
+    s->loss /= (double)n_runs;
 done:
     return st;
+}
+
+static void draw_order(trainer *t, int64_t epoch)
+{
+    const adze_philox r = { .seed = t->o.seed, .stream = ADZE_STREAM_SHUFFLE, .item = (uint32_t)epoch };
+    if (!t->o.method->recipe->replace) adze_philox_permutation(r, t->order, t->o.n);
+    else
+        for (int64_t i = 0; i < t->o.n; i++) t->order[i] = (int64_t)adze_philox_below(r, (uint64_t)i, (uint64_t)t->o.n);
 }
 
 adze_status trainer_epoch(trainer *t, int64_t epoch, int64_t first, adze_status (*report)(void *user, const trainer_step *step), void *user)
@@ -225,11 +501,11 @@ adze_status trainer_epoch(trainer *t, int64_t epoch, int64_t first, adze_status 
     adze_status st = ADZE_OK;
     adze_loader *loader = NULL;
     int64_t used = t->steps_per_epoch * t->o.batch;
-    adze_philox_permutation((adze_philox){ .seed = t->o.seed, .stream = ADZE_STREAM_SHUFFLE, .item = (uint32_t)epoch }, t->order, t->o.n);
-    if (!t->cache) TRY(open_loader(t, t->order + first * t->o.batch, used - first * t->o.batch, &loader));
+    draw_order(t, epoch);
+    if (needs_pictures(t, epoch)) TRY(open_loader(t, t->order + first * t->o.batch, used - first * t->o.batch, &loader));
     for (int64_t k = first; k < t->steps_per_epoch; k++) {
         trainer_step s = { .epoch = epoch, .step = epoch * t->steps_per_epoch + k };
-        TRY(feed(t, loader, k * t->o.batch));
+        TRY(feed(t, loader, epoch, k * t->o.batch));
         TRY(one_step(t, &s));
         TRY(report(user, &s));
     }
@@ -239,15 +515,40 @@ done:
     return st;
 }
 
+/* ---- reports ---- */
+
+static void title(const trainer *t, int k, adze_text *text)
+{
+    const adze_training_part *p = &t->parts.part[k];
+    adze_text_printf(text, "training step%s%s", p->name[0] ? ", " : "", p->name);
+    if (p->runs > 1) adze_text_printf(text, ", %" PRId64 " runs per batch of pictures", p->runs);
+    adze_text_append(text, "\n");
+}
+
 void trainer_print_plan(const trainer *t, adze_text *text)
 {
     if (t->frozen) {
         adze_text_append(text, "frozen part, once per picture\n");
         adze_plan_print(t->frozen, text);
     }
-    adze_text_append(text, "training step\n");
-    adze_plan_print(t->rest, text);
+    for (int k = 0; k < t->parts.n_parts; k++) {
+        if (!t->part[k].plan) continue;
+        title(t, k, text);
+        adze_plan_print(t->part[k].plan, text);
+    }
 }
 
-void trainer_profile(trainer *t, bool on) { adze_plan_profile(t->rest, on); }
-void trainer_print_profile(const trainer *t, adze_text *text) { adze_plan_profile_print(t->rest, text); }
+void trainer_profile(trainer *t, bool on)
+{
+    for (int k = 0; k < t->parts.n_parts; k++)
+        if (t->part[k].plan) adze_plan_profile(t->part[k].plan, on);
+}
+
+void trainer_print_profile(const trainer *t, adze_text *text)
+{
+    for (int k = 0; k < t->parts.n_parts; k++) {
+        if (!t->part[k].plan) continue;
+        if (t->parts.n_parts > 1) title(t, k, text);
+        adze_plan_profile_print(t->part[k].plan, text);
+    }
+}

@@ -1,7 +1,8 @@
-/* trainer.h - the step loop: epochs over shuffled pictures, forward, backward, optimiser, with the frozen part computed once.
+/* trainer.h - the step loop: epochs over shuffled pictures, forward, backward, optimisers, with the frozen part computed once.
  *
- * The order of pictures in epoch e is a permutation drawn from (seed, shuffle stream, e); the last incomplete batch of an
- * epoch is left out. All state that outlives a step lies in the model's parameters, the optimiser and the step counter. */
+ * The order of pictures in epoch e is drawn from (seed, shuffle stream, e); the last incomplete batch of an epoch is left out.
+ * A step is one batch of pictures through all parts of the training (models/method.h). All state that outlives a step lies in
+ * the model's parameters, the optimisers and the step counter. */
 #ifndef ADZE_TRAIN_TRAINER_H
 #define ADZE_TRAIN_TRAINER_H
 
@@ -23,10 +24,11 @@ typedef struct {
     double lr;
     uint64_t seed;
     const adze_normalize *normalize;
+    const float *mean, *std;      /* (3) what `normalize` was made of */
     trainer_cache cache;
 } trainer_opts;
 
-/* What one step did. */
+/* What one step did: means over the runs of its parts. A term whose part rests is NAN; grad_norm is the largest before clipping. */
 typedef struct {
     int64_t epoch, step;          /* from 0 */
     double lr, loss, term[ADZE_LOSS_TERMS], grad_norm;
@@ -34,16 +36,17 @@ typedef struct {
 
 typedef struct trainer trainer;   /* opaque */
 
-/* Splits the graph and prepares both plans. ADZE_EINPUT: fewer pictures than a batch. */
+/* Splits the graph and prepares the plans. ADZE_EINPUT: fewer pictures than a batch; ADZE_EINVAL: an epoch without a run. */
 adze_status trainer_create(trainer **out, const trainer_opts *opts);
 void trainer_destroy(trainer *t);
 
 int64_t trainer_steps_per_epoch(const trainer *t);
 /* Host memory that the rest of the work will take: the cache; for the check before the start. */
 void trainer_memory(const trainer *t, adze_memory_item items[ADZE_MEMORY_ITEMS]);
-adze_optim *trainer_optimizer(trainer *t);
+/* All of them; *n is their number. Borrowed. */
+adze_optim *const *trainer_optimizers(trainer *t, int *n);
 adze_params *trainer_params(trainer *t);
-/* (adze_params_count) which parameters belong to the trained part: they and their statistics are the state. Borrowed. */
+/* (adze_params_count) which parameters steps change: trained ones and their statistics, the state. Borrowed. */
 const bool *trainer_keeps(const trainer *t);
 bool trainer_uses_cache(const trainer *t);
 /* Before it is filled: goes without it; false if there is none. */
@@ -55,7 +58,7 @@ adze_status trainer_epoch(trainer *t, int64_t epoch, int64_t first, adze_status 
 /* Seconds spent waiting for pictures so far. */
 double trainer_waited_s(const trainer *t);
 void trainer_print_plan(const trainer *t, adze_text *text);
-/* Profiling of the training plan, as adze_plan_profile(). */
+/* Profiling of the training plans, as adze_plan_profile(). */
 void trainer_profile(trainer *t, bool on);
 void trainer_print_profile(const trainer *t, adze_text *text);
 

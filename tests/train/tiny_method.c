@@ -90,22 +90,30 @@ done:
     return st;
 }
 
-static void tiny_training(adze_model *m, adze_training *out)
+static void tiny_training(adze_model *m, int64_t epochs, adze_training *out)
 {
-    *out = (adze_training){ .graph = m->graph, .params = m->params, .image = m->image, .loss = m->loss, .n_terms = 2 };
-    for (int i = 0; i < 2; i++) out->term_name[i] = term_name[i], out->term[i] = m->term[i];
+    (void)epochs;
+    *out = (adze_training){
+        .graph = m->graph, .params = m->params, .image = m->image,
+        .part = { { .name = "", .loss = m->loss, .runs = 1, .n_optims = 1 } },
+        .n_parts = 1,
+        .optim = { { .opts = ADZE_OPTIM_OPTS, .lr_factor = 1.0 } },
+        .n_optims = 1,
+        .n_terms = 2,
+    };
+    out->optim[0].opts.beta1 = 0.5;
+    out->optim[0].opts.clip = 5.0;
+    for (int i = 0; i < 2; i++) out->term_name[i] = term_name[i];
 }
 
 static adze_status tiny_save(const adze_model *m, const adze_tensor_sink *sink) { return model_params_save(m->params, "", sink); }
 
 static void tiny_facts(const adze_model *m, adze_text *text) { adze_text_printf(text, "%zu bytes", adze_params_bytes(m->params)); }
 
-static const adze_recipe recipe = {
-    .epochs = 40, .batch = 2, .optimizer = ADZE_OPTIM_ADAM, .lr = 5e-3, .beta1 = 0.5, .beta2 = 0.999, .eps = 1e-8, .clip = 5.0,
-};
+static const adze_recipe recipe = { .epochs = 40, .batch = 2, .lr = 5e-3, .rate = ADZE_RATE_STEP };
 
 static const adze_method tiny = {
-    .name = "tiny", .summary = "for tests", .source = "this file", .backbone = "resnet18", .batch = 2, .recipe = &recipe,
+    .name = "tiny", .summary = "for tests", .source = "this file", .backbone = "resnet18", .batch = 2, .seed = 42, .recipe = &recipe,
     .create = tiny_create, .destroy = tiny_destroy, .training = tiny_training, .save = tiny_save, .facts = tiny_facts,
 };
 
