@@ -18,7 +18,7 @@ static const struct {
     { "op.optimizer", golden_train }, { "op.clip_grad_norm", golden_train }, { "cflow.lr", golden_train },
     { "op.", golden_ops },           { "images.", golden_images },   { "weights.", golden_weights },
     { "backbone.", golden_backbones }, { "real.", golden_real_pictures }, { "metrics.", golden_metrics },
-    { "patchcore.", golden_patchcore }, { "rd.", golden_rd },
+    { "patchcore.", golden_patchcore }, { "rd.", golden_rd }, { "simplenet.", golden_simplenet },
 };
 
 float *golden_tensor(const json_t *spec, int64_t shape[8], int *rank, int64_t *n)
