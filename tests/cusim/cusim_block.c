@@ -1,0 +1,428 @@
+/* cusim_block.c - runs a kernel: blocks one after another, each CUDA thread a fibre of its own.
+ * Entry: cusim_run_kernel(). The switch is written by hand: nine nanoseconds, a hundred times less than swapcontext(), which
+ * asks the system for the signal mask. A barrier counts arrivals; a warp operation completes when the last lane of its mask
+ * arrives, and that lane computes the results of all. When no thread can go on, the block is stuck: divergent or deadlocked. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "cusim_impl.h"
+
+#ifndef __x86_64__
+#error "the fibre switch is written for x86-64"
+#endif
+
+enum { STACK_BYTES = 64 * 1024, GUARD_BYTES = 4096, SHARED_ARRAYS = 64, RED_ZONE_BYTES = 128 };
+
+typedef enum { READY, AT_BARRIER, AT_WARP_OP, DONE } thread_state;
+
+typedef struct {
+    cusim_place place; /* first: cusim_self points here */
+    void *sp;
+    thread_state state;
+    const char *file; /* where it waits */
+    int line;
+    cusim_warp_op op; /* what it waits for, with its operands and, in the end, its result */
+    unsigned mask;
+    int lane_arg, width;
+    uint64_t value;
+    int vote;
+} fibre;
+
+typedef struct {
+    const void *key;
+    unsigned char *at;
+    size_t n_bytes;
+} shared_array;
+
+static struct {
+    const cusim_kernel_call *call;
+    unsigned n_threads, n_warps, n_alive, n_waiting; /* waiting: at the block's barrier */
+    unsigned ready[CUSIM_MAX_THREADS / CUSIM_WARP];  /* one bit per lane */
+    cusim_vote vote;
+    fibre *self;
+    bool failed;
+    shared_array arrays[SHARED_ARRAYS];
+    size_t n_arrays, static_bytes, shared_top;
+    uint64_t random;
+    void *scheduler_sp;
+    fibre threads[CUSIM_MAX_THREADS];
+} block;
+
+__thread const cusim_place *cusim_self __attribute__((tls_model("initial-exec")));
+cusim_schedule cusim_the_schedule;
+
+static unsigned char *stacks;          /* all fibres' stacks, each above a guard page */
+static unsigned char *shared_memory;   /* the running block's */
+
+/* --- fibres --- */
+
+void cusim_switch(void **save_sp, void *load_sp);
+__asm__(".text\n.p2align 4\n.type cusim_switch,@function\ncusim_switch:\n"
+        "pushq %rbp\npushq %rbx\npushq %r12\npushq %r13\npushq %r14\npushq %r15\n"
+        "movq %rsp, (%rdi)\nmovq %rsi, %rsp\n"
+        "popq %r15\npopq %r14\npopq %r13\npopq %r12\npopq %rbx\npopq %rbp\nret\n"
+        ".size cusim_switch,.-cusim_switch\n");
+
+static unsigned index_of(const fibre *f) { return (unsigned)(f - block.threads); }
+
+static void leave(void) { cusim_switch(&block.self->sp, block.scheduler_sp); }
+
+static void make_ready(fibre *f)
+{
+    unsigned i = index_of(f);
+    f->state = READY;
+    block.ready[i / CUSIM_WARP] |= 1u << (i % CUSIM_WARP);
+}
+
+static void wait_as(thread_state state, const char *file, int line)
+{
+    fibre *f = block.self;
+    unsigned i = index_of(f);
+    f->state = state;
+    f->file = file;
+    f->line = line;
+    block.ready[i / CUSIM_WARP] &= ~(1u << (i % CUSIM_WARP));
+    leave();
+}
+
+static void fibre_main(void)
+{
+    block.call->run(block.call->args);
+    block.n_alive--;
+    wait_as(DONE, "the end of the kernel", 0);
+    __builtin_unreachable();
+}
+
+static void start_fibre(fibre *f)
+{
+    unsigned i = index_of(f);
+    void **top = (void **)(stacks + (size_t)(i + 1) * (STACK_BYTES + GUARD_BYTES));
+    *--top = NULL; /* fibre_main has no caller, and its stack is aligned as after a call */
+    *--top = (void *)fibre_main;
+    top -= 6;
+    f->sp = top;
+    make_ready(f);
+}
+
+void cusim_abandon(void)
+{
+    block.failed = true;
+    leave();
+    __builtin_unreachable();
+}
+
+/* --- barriers --- */
+
+int cusim_barrier(cusim_vote vote, int predicate, const char *file, int line)
+{
+    fibre *f = block.self;
+    f->vote = predicate != 0;
+    if (block.n_waiting == 0) block.vote = vote;
+    block.n_waiting++;
+    if (block.n_waiting < block.n_threads) {
+        wait_as(AT_BARRIER, file, line);
+        return f->vote;
+    }
+    f->file = file;
+    f->line = line;
+    int sum = 0;
+    for (unsigned i = 0; i < block.n_threads; i++) {
+        const fibre *t = &block.threads[i];
+        sum += t->vote;
+        if (t->line != line || strcmp(t->file, file) != 0) {
+            cusim_report("divergent barrier: thread %u waits at %s:%d, thread %u at %s:%d", i, t->file, t->line, index_of(f),
+                         file, line);
+            cusim_abandon();
+        }
+    }
+    int result = block.vote == CUSIM_VOTE_COUNT ? sum : block.vote == CUSIM_VOTE_AND ? sum == (int)block.n_threads : sum > 0;
+    block.n_waiting = 0;
+    for (unsigned i = 0; i < block.n_threads; i++) {
+        block.threads[i].vote = result;
+        make_ready(&block.threads[i]);
+    }
+    return result;
+}
+
+/* --- warp operations --- */
+
+static const char *const op_names[] = {
+    [CUSIM_SYNC] = "__syncwarp", [CUSIM_SHFL] = "__shfl_sync", [CUSIM_SHFL_UP] = "__shfl_up_sync",
+    [CUSIM_SHFL_DOWN] = "__shfl_down_sync", [CUSIM_SHFL_XOR] = "__shfl_xor_sync", [CUSIM_BALLOT] = "__ballot_sync",
+    [CUSIM_ANY] = "__any_sync", [CUSIM_ALL] = "__all_sync", [CUSIM_MATCH_ANY] = "__match_any_sync",
+    [CUSIM_MATCH_ALL] = "__match_all_sync", [CUSIM_REDUCE_ADD] = "__reduce_add_sync", [CUSIM_REDUCE_MIN] = "__reduce_min_sync",
+    [CUSIM_REDUCE_MAX] = "__reduce_max_sync", [CUSIM_REDUCE_UMIN] = "__reduce_min_sync",
+    [CUSIM_REDUCE_UMAX] = "__reduce_max_sync", [CUSIM_REDUCE_AND] = "__reduce_and_sync",
+    [CUSIM_REDUCE_OR] = "__reduce_or_sync", [CUSIM_REDUCE_XOR] = "__reduce_xor_sync",
+};
+
+/* The lane whose value `lane` receives, itself where the shuffle reaches past its segment. */
+static int shuffle_source(cusim_warp_op op, int lane, int arg, int width)
+{
+    int base = lane & ~(width - 1), end = base + width, source = lane;
+    switch (op) {
+    case CUSIM_SHFL: source = base + (arg & (width - 1)); break;
+    case CUSIM_SHFL_UP: source = lane - arg; return source < base ? lane : source;
+    case CUSIM_SHFL_DOWN: source = lane + arg; break;
+    default: source = lane ^ arg; break; /* an xor may reach into lower segments, not higher ones */
+    }
+    return source >= end ? lane : source;
+}
+
+static uint64_t reduce_pair(cusim_warp_op op, uint64_t a, uint64_t b)
+{
+    switch (op) {
+    case CUSIM_REDUCE_ADD: return (uint32_t)(a + b);
+    case CUSIM_REDUCE_MIN: return (int32_t)a < (int32_t)b ? a : b;
+    case CUSIM_REDUCE_MAX: return (int32_t)a > (int32_t)b ? a : b;
+    case CUSIM_REDUCE_UMIN: return (uint32_t)a < (uint32_t)b ? a : b;
+    case CUSIM_REDUCE_UMAX: return (uint32_t)a > (uint32_t)b ? a : b;
+    case CUSIM_REDUCE_AND: return a & b;
+    case CUSIM_REDUCE_OR: return a | b;
+    default: return a ^ b;
+    }
+}
+
+/* All lanes of `mask` have arrived: their results. */
+static void complete_warp_op(fibre *warp, cusim_warp_op op, unsigned mask)
+{
+    uint64_t value[CUSIM_WARP], votes = 0, total = 0;
+    bool first = true, all_equal = true;
+    uint64_t first_value = 0;
+    for (int i = 0; i < CUSIM_WARP; i++) {
+        if (!(mask >> i & 1)) continue;
+        value[i] = warp[i].value;
+        votes |= (uint64_t)(value[i] != 0) << i;
+        total = first ? value[i] : reduce_pair(op, total, value[i]);
+        if (first) first_value = value[i];
+        all_equal = all_equal && value[i] == first_value;
+        first = false;
+    }
+    for (int i = 0; i < CUSIM_WARP; i++) {
+        if (!(mask >> i & 1)) continue;
+        fibre *f = &warp[i];
+        switch (op) {
+        case CUSIM_SYNC: break;
+        case CUSIM_SHFL:
+        case CUSIM_SHFL_UP:
+        case CUSIM_SHFL_DOWN:
+        case CUSIM_SHFL_XOR: {
+            int source = shuffle_source(op, i, f->lane_arg, f->width);
+            if (!(mask >> source & 1)) {
+                cusim_report("%s at %s:%d: lane %d reads lane %d, which is not in the mask %08x", op_names[op], f->file, f->line, i,
+                             source, mask);
+                cusim_abandon();
+            }
+            f->value = value[source];
+            break;
+        }
+        case CUSIM_BALLOT: f->value = votes; break;
+        case CUSIM_ANY: f->value = votes != 0; break;
+        case CUSIM_ALL: f->value = votes == mask; break;
+        case CUSIM_MATCH_ANY:
+            f->value = 0;
+            for (int j = 0; j < CUSIM_WARP; j++)
+                if (mask >> j & 1) f->value |= (uint64_t)(value[j] == value[i]) << j;
+            break;
+        case CUSIM_MATCH_ALL: f->value = all_equal ? mask : 0; break;
+        default: f->value = total; break;
+        }
+        make_ready(f);
+    }
+}
+
+uint64_t cusim_warp(cusim_warp_op op, unsigned mask, uint64_t value, int lane, int width, const char *file, int line)
+{
+    fibre *f = block.self;
+    unsigned me = index_of(f), my_lane = me % CUSIM_WARP, first = me - my_lane;
+    fibre *warp = &block.threads[first];
+    if (!(mask >> my_lane & 1)) {
+        cusim_report("%s at %s:%d: lane %u is not in its own mask %08x", op_names[op], file, line, my_lane, mask);
+        cusim_abandon();
+    }
+    f->op = op;
+    f->mask = mask;
+    f->value = value;
+    f->lane_arg = lane;
+    f->width = width;
+    f->file = file;
+    f->line = line;
+    bool complete = true;
+    for (unsigned i = 0; i < CUSIM_WARP; i++) {
+        if (i == my_lane || !(mask >> i & 1)) continue;
+        const fibre *o = &warp[i];
+        if (first + i >= block.n_threads || o->state == DONE) {
+            cusim_report("%s at %s:%d: mask %08x names lane %u, which has %s", op_names[op], file, line, mask, i,
+                         first + i >= block.n_threads ? "no thread" : "left the kernel");
+            cusim_abandon();
+        }
+        if (o->state != AT_WARP_OP) {
+            complete = false;
+        } else if (o->mask != mask || o->op != op) {
+            if (!(o->mask >> my_lane & 1) && o->mask != mask) {
+                complete = false;
+                continue;
+            }
+            cusim_report("%s at %s:%d: lane %u has mask %08x, lane %u waits in %s at %s:%d with mask %08x", op_names[op], file, line,
+                         my_lane, mask, i, op_names[o->op], o->file, o->line, o->mask);
+            cusim_abandon();
+        }
+    }
+    if (complete) complete_warp_op(warp, op, mask);
+    else wait_as(AT_WARP_OP, file, line);
+    return f->value;
+}
+
+unsigned cusim_active_mask(void) { return 1u << (index_of(block.self) % CUSIM_WARP); }
+
+void cusim_fence(void) {}
+
+/* --- shared memory --- */
+
+static void *shared_take(const void *key, size_t n_bytes)
+{
+    shared_array *a = &block.arrays[block.n_arrays++];
+    size_t take = (n_bytes + 127) / 128 * 128;
+    *a = (shared_array){.key = key, .at = shared_memory + block.shared_top, .n_bytes = n_bytes};
+    block.shared_top += take + RED_ZONE_BYTES;
+    return a->at;
+}
+
+void *cusim_shared_static(const void *key, const char *name, size_t n_bytes)
+{
+    for (size_t i = 0; i < block.n_arrays; i++)
+        if (block.arrays[i].key == key) return block.arrays[i].at;
+    block.static_bytes += (n_bytes + 15) / 16 * 16;
+    if (block.static_bytes > CUSIM_STATIC_SHARED || block.static_bytes + block.call->shared_bytes > CUSIM_MAX_SHARED ||
+        block.n_arrays == SHARED_ARRAYS) {
+        cusim_report("too much shared memory: %zu bytes static with %s, %zu dynamic", block.static_bytes, name,
+                     block.call->shared_bytes);
+        cusim_abandon();
+    }
+    return shared_take(key, n_bytes);
+}
+
+void *cusim_shared_dynamic(void) { return block.arrays[0].at; } /* run_block() puts it first */
+
+/* --- the scheduler --- */
+
+static uint64_t random_next(void)
+{
+    block.random ^= block.random << 13;
+    block.random ^= block.random >> 7;
+    block.random ^= block.random << 17;
+    return block.random;
+}
+
+static void run_fibre(unsigned i)
+{
+    block.self = &block.threads[i];
+    cusim_self = &block.self->place;
+    cusim_switch(&block.scheduler_sp, block.self->sp);
+    cusim_self = NULL;
+}
+
+static unsigned low_lane(unsigned mask) { return (unsigned)__builtin_ctz(mask); }
+static unsigned high_lane(unsigned mask) { return 31u - (unsigned)__builtin_clz(mask); }
+
+static unsigned random_lane(unsigned mask)
+{
+    for (unsigned skip = (unsigned)(random_next() % (unsigned)__builtin_popcount(mask)); skip > 0; skip--) mask &= mask - 1;
+    return low_lane(mask);
+}
+
+/* One pass over the warps; false if no thread could run. */
+static bool run_pass(void)
+{
+    bool ran = false;
+    unsigned shift = cusim_the_schedule.order == CUSIM_RANDOM ? (unsigned)(random_next() % block.n_warps) : 0;
+    for (unsigned k = 0; k < block.n_warps && !block.failed; k++) {
+        unsigned w = (k + shift) % block.n_warps;
+        if (cusim_the_schedule.order == CUSIM_REVERSE) w = block.n_warps - 1 - k;
+        while (block.ready[w] && !block.failed) {
+            unsigned ready = block.ready[w], lane = low_lane(ready);
+            if (cusim_the_schedule.order == CUSIM_REVERSE) lane = high_lane(ready);
+            if (cusim_the_schedule.order == CUSIM_RANDOM) lane = random_lane(ready);
+            run_fibre(w * CUSIM_WARP + lane);
+            ran = true;
+            if (cusim_the_schedule.order == CUSIM_WARPS) break; /* a lane of each warp in turn */
+        }
+    }
+    return ran;
+}
+
+static void report_stuck(void)
+{
+    const fibre *a = NULL, *b = NULL;
+    for (unsigned i = 0; i < block.n_threads; i++) {
+        const fibre *f = &block.threads[i];
+        if (f->state != DONE && !a) a = f;
+        if (a && (f->state != a->state || f->line != a->line || strcmp(f->file, a->file) != 0)) b = f;
+    }
+    block.self = &block.threads[index_of(a)];
+    if (!b)
+        cusim_report("deadlock: all threads wait at %s:%d", a->file, a->line);
+    else if (a->state == AT_BARRIER && b->state == DONE)
+        cusim_report("divergent barrier: thread %u waits at %s:%d, thread %u has left the kernel", index_of(a), a->file, a->line,
+                     index_of(b));
+    else
+        cusim_report("deadlock: thread %u waits at %s:%d, thread %u at %s:%d", index_of(a), a->file, a->line, index_of(b), b->file,
+                     b->line);
+    block.failed = true;
+}
+
+static void run_block(uint3 index)
+{
+    const cusim_kernel_call *c = block.call;
+    block.n_alive = block.n_threads;
+    block.n_waiting = 0;
+    block.n_arrays = block.static_bytes = block.shared_top = 0;
+    shared_take(NULL, c->shared_bytes);
+    memset(block.ready, 0, sizeof block.ready);
+    for (unsigned i = 0; i < block.n_threads; i++) {
+        fibre *f = &block.threads[i];
+        f->place.thread = (uint3){i % c->block.x, i / c->block.x % c->block.y, i / c->block.x / c->block.y};
+        f->place.block = index;
+        f->place.block_dim = c->block;
+        f->place.grid_dim = c->grid;
+        start_fibre(f);
+    }
+    while (block.n_alive > 0 && !block.failed)
+        if (!run_pass()) report_stuck();
+}
+
+static bool reserve(void)
+{
+    if (stacks) return true;
+    size_t pitch = STACK_BYTES + GUARD_BYTES, n_bytes = pitch * CUSIM_MAX_THREADS;
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    unsigned char *s = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (s == MAP_FAILED) return false;
+    for (size_t i = 0; i < CUSIM_MAX_THREADS; i++) mprotect(s + i * pitch, GUARD_BYTES, PROT_NONE);
+    shared_memory = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (shared_memory == MAP_FAILED) return false;
+    stacks = s;
+    return true;
+}
+
+bool cusim_run_kernel(const cusim_kernel_call *call)
+{
+    if (!reserve()) {
+        cusim_report("no memory for the stacks of the fibres");
+        return false;
+    }
+    block.call = call;
+    block.failed = false;
+    block.n_threads = call->block.x * call->block.y * call->block.z;
+    block.n_warps = (block.n_threads + CUSIM_WARP - 1) / CUSIM_WARP;
+    block.random = cusim_the_schedule.seed * 0x9e3779b97f4a7c15u + 1;
+    uint64_t n_blocks = (uint64_t)call->grid.x * call->grid.y * call->grid.z;
+    for (uint64_t k = 0; k < n_blocks && !block.failed; k++) {
+        uint64_t b = cusim_the_schedule.order == CUSIM_REVERSE ? n_blocks - 1 - k : k;
+        run_block((uint3){(unsigned)(b % call->grid.x), (unsigned)(b / call->grid.x % call->grid.y),
+                          (unsigned)(b / call->grid.x / call->grid.y)});
+    }
+    block.self = NULL;
+    return !block.failed;
+}

@@ -1,0 +1,48 @@
+/* cusim_report.c - schedules, and failed checks: printed, counted, kept. Entry: cusim_report(). */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cusim_impl.h"
+
+static int64_t n_errors;
+static char first_error[512];
+
+bool cusim_set_schedule(const char *schedule)
+{
+    static const char *const names[] = {[CUSIM_FORWARD] = "forward", [CUSIM_REVERSE] = "reverse", [CUSIM_WARPS] = "warps"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(schedule, names[i]) == 0) {
+            cusim_the_schedule = (cusim_schedule){.order = (cusim_order)i};
+            return true;
+        }
+    char *end;
+    if (strncmp(schedule, "random:", 7) != 0 || schedule[7] == '\0') return false;
+    uint64_t seed = strtoull(schedule + 7, &end, 10);
+    if (*end) return false;
+    cusim_the_schedule = (cusim_schedule){.order = CUSIM_RANDOM, .seed = seed};
+    return true;
+}
+
+void cusim_report(const char *fmt, ...)
+{
+    char text[sizeof first_error];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    fprintf(stderr, "cusim: %s\n", text);
+    if (n_errors++ == 0) memcpy(first_error, text, sizeof text);
+}
+
+int64_t cusim_error_count(void) { return n_errors; }
+
+const char *cusim_first_error(void) { return first_error; }
+
+void cusim_clear(void)
+{
+    n_errors = 0;
+    first_error[0] = '\0';
+    cudaGetLastError();
+}

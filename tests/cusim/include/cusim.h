@@ -1,0 +1,39 @@
+/* cusim.h - the emulator's own controls, for tests and for the emulated libraries.
+ *
+ * Environment: ADZE_CUSIM_SCHEDULE=forward|reverse|warps|random:SEED (order of threads, blocks and independent stream
+ * work), ADZE_CUSIM_CHECKS=off|fast|full, ADZE_CUSIM_MEMORY=BYTES (size of the device). */
+#ifndef CUSIM_H
+#define CUSIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cuda_runtime.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* "forward", "reverse", "warps" or "random:SEED"; false if it is none of these. */
+bool cusim_set_schedule(const char *schedule);
+
+/* Failed checks since the start or the last cusim_clear(), and the text of the first of them ("" if there was none).
+ * Every failed check makes the launch or the next synchronisation return cudaErrorAssert, and all calls after it. */
+int64_t cusim_error_count(void);
+const char *cusim_first_error(void);
+void cusim_clear(void);
+
+/* Work of an emulated library: `run` is called with a copy of `args` when its turn on the stream comes (at once if nothing
+ * is deferred), also from a captured graph. It may read and write device memory through cusim_read() and cusim_write(). */
+cudaError_t cusim_enqueue(cudaStream_t stream, const char *name, void (*run)(void *args), const void *args, size_t args_bytes);
+
+/* For `run`: copies out of and into device memory; a range that is not wholly inside one live allocation, or bytes read
+ * that nobody wrote, are failed checks and give false. */
+bool cusim_read(void *to_host, const void *from, size_t n_bytes);
+bool cusim_write(void *to, const void *from_host, size_t n_bytes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
