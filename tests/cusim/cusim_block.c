@@ -2,7 +2,9 @@
  * Entry: cusim_run_kernel(). The switch is written by hand: nine nanoseconds, a hundred times less than swapcontext(), which
  * asks the system for the signal mask. A barrier counts arrivals; a warp operation completes when the last lane of its mask
  * arrives, and that lane computes the results of all. When no thread can go on, the block is stuck: divergent or deadlocked. */
+#include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -12,22 +14,7 @@
 #error "the fibre switch is written for x86-64"
 #endif
 
-enum { STACK_BYTES = 64 * 1024, GUARD_BYTES = 4096, SHARED_ARRAYS = 64, RED_ZONE_BYTES = 128 };
-
-typedef enum { READY, AT_BARRIER, AT_WARP_OP, DONE } thread_state;
-
-typedef struct {
-    cusim_place place; /* first: cusim_self points here */
-    void *sp;
-    thread_state state;
-    const char *file; /* where it waits */
-    int line;
-    cusim_warp_op op; /* what it waits for, with its operands and, in the end, its result */
-    unsigned mask;
-    int lane_arg, width;
-    uint64_t value;
-    int vote;
-} fibre;
+enum { STACK_BYTES = 64 * 1024, GUARD_BYTES = 4096, SHARED_ARRAYS = 64, RED_ZONE_BYTES = 128, NAMED_BARRIERS = 16 };
 
 typedef struct {
     const void *key;
@@ -35,18 +22,23 @@ typedef struct {
     size_t n_bytes;
 } shared_array;
 
+typedef struct {
+    int threads, arrived;
+} named_barrier;
+
 static struct {
     const cusim_kernel_call *call;
     unsigned n_threads, n_warps, n_alive, n_waiting; /* waiting: at the block's barrier */
     unsigned ready[CUSIM_MAX_THREADS / CUSIM_WARP];  /* one bit per lane */
     cusim_vote vote;
-    fibre *self;
+    named_barrier named[NAMED_BARRIERS];
+    cusim_thread *self;
     bool failed;
     shared_array arrays[SHARED_ARRAYS];
     size_t n_arrays, static_bytes, shared_top;
     uint64_t random;
     void *scheduler_sp;
-    fibre threads[CUSIM_MAX_THREADS];
+    cusim_thread threads[CUSIM_MAX_THREADS];
 } block;
 
 __thread const cusim_place *cusim_self __attribute__((tls_model("initial-exec")));
@@ -64,20 +56,20 @@ __asm__(".text\n.p2align 4\n.type cusim_switch,@function\ncusim_switch:\n"
         "popq %r15\npopq %r14\npopq %r13\npopq %r12\npopq %rbx\npopq %rbp\nret\n"
         ".size cusim_switch,.-cusim_switch\n");
 
-static unsigned index_of(const fibre *f) { return (unsigned)(f - block.threads); }
+static unsigned index_of(const cusim_thread *f) { return (unsigned)(f - block.threads); }
 
 static void leave(void) { cusim_switch(&block.self->sp, block.scheduler_sp); }
 
-static void make_ready(fibre *f)
+static void make_ready(cusim_thread *f)
 {
     unsigned i = index_of(f);
-    f->state = READY;
+    f->state = CUSIM_READY;
     block.ready[i / CUSIM_WARP] |= 1u << (i % CUSIM_WARP);
 }
 
-static void wait_as(thread_state state, const char *file, int line)
+static void wait_as(cusim_thread_state state, const char *file, int line)
 {
-    fibre *f = block.self;
+    cusim_thread *f = block.self;
     unsigned i = index_of(f);
     f->state = state;
     f->file = file;
@@ -86,15 +78,29 @@ static void wait_as(thread_state state, const char *file, int line)
     leave();
 }
 
+/* Those copies of the thread that belong to groups before `end`. */
+static void deliver_copies(cusim_thread *f, unsigned end)
+{
+    size_t n = 0;
+    for (; n < f->n_copies && f->copies[n].group < end; n++) {
+        const cusim_copy *c = &f->copies[n];
+        memcpy(c->shared, c->global, (size_t)c->n_valid);
+        memset((char *)c->shared + c->n_valid, 0, (size_t)(c->n_bytes - c->n_valid));
+    }
+    f->n_copies -= n;
+    memmove(f->copies, f->copies + n, f->n_copies * sizeof *f->copies);
+}
+
 static void fibre_main(void)
 {
     block.call->run(block.call->args);
+    deliver_copies(block.self, UINT32_MAX);
     block.n_alive--;
-    wait_as(DONE, "the end of the kernel", 0);
+    wait_as(CUSIM_DONE, "the end of the kernel", 0);
     __builtin_unreachable();
 }
 
-static void start_fibre(fibre *f)
+static void start_fibre(cusim_thread *f)
 {
     unsigned i = index_of(f);
     void **top = (void **)(stacks + (size_t)(i + 1) * (STACK_BYTES + GUARD_BYTES));
@@ -105,9 +111,32 @@ static void start_fibre(fibre *f)
     make_ready(f);
 }
 
-void cusim_abandon(void)
+/* Prints a failed check with the place of the thread; the block ends. */
+static void tell(const cusim_thread *t, const char *fmt, va_list ap)
 {
+    char text[400];
+    vsnprintf(text, sizeof text, fmt, ap);
+    const cusim_place *p = &t->place;
+    cusim_report("%s: block (%u,%u,%u) thread (%u,%u,%u): %s", block.call->name, p->block.x, p->block.y, p->block.z, p->thread.x,
+                 p->thread.y, p->thread.z, text);
     block.failed = true;
+}
+
+static void stuck(const cusim_thread *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void stuck(const cusim_thread *t, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    tell(t, fmt, ap);
+    va_end(ap);
+}
+
+void cusim_fault(const cusim_thread *t, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    tell(t, fmt, ap);
+    va_end(ap);
     leave();
     __builtin_unreachable();
 }
@@ -116,25 +145,22 @@ void cusim_abandon(void)
 
 int cusim_barrier(cusim_vote vote, int predicate, const char *file, int line)
 {
-    fibre *f = block.self;
+    cusim_thread *f = block.self;
     f->vote = predicate != 0;
+    f->file = file;
+    f->line = line;
     if (block.n_waiting == 0) block.vote = vote;
     block.n_waiting++;
     if (block.n_waiting < block.n_threads) {
-        wait_as(AT_BARRIER, file, line);
+        wait_as(CUSIM_AT_BARRIER, file, line);
         return f->vote;
     }
-    f->file = file;
-    f->line = line;
     int sum = 0;
     for (unsigned i = 0; i < block.n_threads; i++) {
-        const fibre *t = &block.threads[i];
+        const cusim_thread *t = &block.threads[i];
         sum += t->vote;
-        if (t->line != line || strcmp(t->file, file) != 0) {
-            cusim_report("divergent barrier: thread %u waits at %s:%d, thread %u at %s:%d", i, t->file, t->line, index_of(f),
-                         file, line);
-            cusim_abandon();
-        }
+        if (t->line != line || strcmp(t->file, file) != 0)
+            cusim_fault(t, "divergent barrier: waits at %s:%d, thread %u at %s:%d", t->file, t->line, index_of(f), file, line);
     }
     int result = block.vote == CUSIM_VOTE_COUNT ? sum : block.vote == CUSIM_VOTE_AND ? sum == (int)block.n_threads : sum > 0;
     block.n_waiting = 0;
@@ -143,6 +169,29 @@ int cusim_barrier(cusim_vote vote, int predicate, const char *file, int line)
         make_ready(&block.threads[i]);
     }
     return result;
+}
+
+void cusim_named_barrier(int id, int threads, bool wait, const char *file, int line)
+{
+    cusim_thread *f = block.self;
+    if (id < 1 || id >= NAMED_BARRIERS || threads <= 0 || threads % CUSIM_WARP != 0 || threads > (int)block.n_threads)
+        cusim_fault(f, "named barrier %d for %d threads at %s:%d: want 1 to 15, whole warps of the block", id, threads, file, line);
+    named_barrier *b = &block.named[id];
+    if (b->arrived == 0) b->threads = threads;
+    if (b->threads != threads)
+        cusim_fault(f, "named barrier %d at %s:%d expects %d threads, others came to it expecting %d", id, file, line, threads,
+                    b->threads);
+    b->arrived++;
+    if (b->arrived < threads) {
+        f->lane_arg = id;
+        if (wait) wait_as(CUSIM_AT_NAMED_BARRIER, file, line);
+        return;
+    }
+    b->arrived = 0;
+    for (unsigned i = 0; i < block.n_threads; i++) {
+        cusim_thread *t = &block.threads[i];
+        if (t->state == CUSIM_AT_NAMED_BARRIER && t->lane_arg == id) make_ready(t);
+    }
 }
 
 /* --- warp operations --- */
@@ -154,7 +203,8 @@ static const char *const op_names[] = {
     [CUSIM_MATCH_ALL] = "__match_all_sync", [CUSIM_REDUCE_ADD] = "__reduce_add_sync", [CUSIM_REDUCE_MIN] = "__reduce_min_sync",
     [CUSIM_REDUCE_MAX] = "__reduce_max_sync", [CUSIM_REDUCE_UMIN] = "__reduce_min_sync",
     [CUSIM_REDUCE_UMAX] = "__reduce_max_sync", [CUSIM_REDUCE_AND] = "__reduce_and_sync",
-    [CUSIM_REDUCE_OR] = "__reduce_or_sync", [CUSIM_REDUCE_XOR] = "__reduce_xor_sync",
+    [CUSIM_REDUCE_OR] = "__reduce_or_sync", [CUSIM_REDUCE_XOR] = "__reduce_xor_sync", [CUSIM_LDMATRIX] = "ldmatrix",
+    [CUSIM_MMA] = "mma",
 };
 
 /* The lane whose value `lane` receives, itself where the shuffle reaches past its segment. */
@@ -185,11 +235,13 @@ static uint64_t reduce_pair(cusim_warp_op op, uint64_t a, uint64_t b)
 }
 
 /* All lanes of `mask` have arrived: their results. */
-static void complete_warp_op(fibre *warp, cusim_warp_op op, unsigned mask)
+static void complete_warp_op(cusim_thread *warp, cusim_warp_op op, unsigned mask)
 {
     uint64_t value[CUSIM_WARP], votes = 0, total = 0;
     bool first = true, all_equal = true;
     uint64_t first_value = 0;
+    if (op == CUSIM_MMA) cusim_complete_mma(warp);
+    if (op == CUSIM_LDMATRIX) cusim_complete_ldmatrix(warp);
     for (int i = 0; i < CUSIM_WARP; i++) {
         if (!(mask >> i & 1)) continue;
         value[i] = warp[i].value;
@@ -201,19 +253,19 @@ static void complete_warp_op(fibre *warp, cusim_warp_op op, unsigned mask)
     }
     for (int i = 0; i < CUSIM_WARP; i++) {
         if (!(mask >> i & 1)) continue;
-        fibre *f = &warp[i];
+        cusim_thread *f = &warp[i];
         switch (op) {
-        case CUSIM_SYNC: break;
+        case CUSIM_SYNC:
+        case CUSIM_LDMATRIX:
+        case CUSIM_MMA: break;
         case CUSIM_SHFL:
         case CUSIM_SHFL_UP:
         case CUSIM_SHFL_DOWN:
         case CUSIM_SHFL_XOR: {
             int source = shuffle_source(op, i, f->lane_arg, f->width);
-            if (!(mask >> source & 1)) {
-                cusim_report("%s at %s:%d: lane %d reads lane %d, which is not in the mask %08x", op_names[op], f->file, f->line, i,
-                             source, mask);
-                cusim_abandon();
-            }
+            if (!(mask >> source & 1))
+                cusim_fault(f, "%s at %s:%d: reads lane %d, which is not in the mask %08x", op_names[op], f->file, f->line, source,
+                            mask);
             f->value = value[source];
             break;
         }
@@ -234,13 +286,13 @@ static void complete_warp_op(fibre *warp, cusim_warp_op op, unsigned mask)
 
 uint64_t cusim_warp(cusim_warp_op op, unsigned mask, uint64_t value, int lane, int width, const char *file, int line)
 {
-    fibre *f = block.self;
+    cusim_thread *f = block.self;
     unsigned me = index_of(f), my_lane = me % CUSIM_WARP, first = me - my_lane;
-    fibre *warp = &block.threads[first];
-    if (!(mask >> my_lane & 1)) {
-        cusim_report("%s at %s:%d: lane %u is not in its own mask %08x", op_names[op], file, line, my_lane, mask);
-        cusim_abandon();
-    }
+    cusim_thread *warp = &block.threads[first];
+    if (!(mask >> my_lane & 1))
+        cusim_fault(f, "%s at %s:%d: lane %u is not in its own mask %08x", op_names[op], file, line, my_lane, mask);
+    if (width < 1 || width > CUSIM_WARP || (width & (width - 1)) != 0)
+        cusim_fault(f, "%s at %s:%d: width %d, want a power of two up to 32", op_names[op], file, line, width);
     f->op = op;
     f->mask = mask;
     f->value = value;
@@ -251,32 +303,53 @@ uint64_t cusim_warp(cusim_warp_op op, unsigned mask, uint64_t value, int lane, i
     bool complete = true;
     for (unsigned i = 0; i < CUSIM_WARP; i++) {
         if (i == my_lane || !(mask >> i & 1)) continue;
-        const fibre *o = &warp[i];
-        if (first + i >= block.n_threads || o->state == DONE) {
-            cusim_report("%s at %s:%d: mask %08x names lane %u, which has %s", op_names[op], file, line, mask, i,
-                         first + i >= block.n_threads ? "no thread" : "left the kernel");
-            cusim_abandon();
-        }
-        if (o->state != AT_WARP_OP) {
-            complete = false;
+        const cusim_thread *o = &warp[i];
+        if (first + i >= block.n_threads || o->state == CUSIM_DONE)
+            cusim_fault(f, "%s at %s:%d: mask %08x names lane %u, which has %s", op_names[op], file, line, mask, i,
+                        first + i >= block.n_threads ? "no thread" : "left the kernel");
+        if (o->state != CUSIM_AT_WARP_OP || (o->mask != mask && !(o->mask >> my_lane & 1))) {
+            complete = false; /* not there yet, or among other lanes first */
         } else if (o->mask != mask || o->op != op) {
-            if (!(o->mask >> my_lane & 1) && o->mask != mask) {
-                complete = false;
-                continue;
-            }
-            cusim_report("%s at %s:%d: lane %u has mask %08x, lane %u waits in %s at %s:%d with mask %08x", op_names[op], file, line,
-                         my_lane, mask, i, op_names[o->op], o->file, o->line, o->mask);
-            cusim_abandon();
+            cusim_fault(f, "%s at %s:%d with mask %08x: lane %u waits in %s at %s:%d with mask %08x", op_names[op], file, line, mask,
+                        i, op_names[o->op], o->file, o->line, o->mask);
         }
     }
     if (complete) complete_warp_op(warp, op, mask);
-    else wait_as(AT_WARP_OP, file, line);
+    else wait_as(CUSIM_AT_WARP_OP, file, line);
     return f->value;
 }
 
 unsigned cusim_active_mask(void) { return 1u << (index_of(block.self) % CUSIM_WARP); }
 
 void cusim_fence(void) {}
+
+void cusim_acquire_blocks(void) {}
+
+/* --- copies that happen when they are waited for --- */
+
+void cusim_cp_async(void *shared, const void *global, int n_bytes, int n_valid)
+{
+    cusim_thread *f = block.self;
+    if ((uintptr_t)shared % (unsigned)n_bytes != 0 || (uintptr_t)global % (unsigned)n_bytes != 0)
+        cusim_fault(f, "cp.async of %d bytes from %p to %p: not aligned", n_bytes, global, shared);
+    if (n_valid < 0 || n_valid > n_bytes) cusim_fault(f, "cp.async: %d valid bytes of %d", n_valid, n_bytes);
+    if (f->n_copies == f->copies_capacity) {
+        size_t capacity = f->copies_capacity ? 2 * f->copies_capacity : 16;
+        cusim_copy *grown = realloc(f->copies, capacity * sizeof *grown);
+        if (!grown) cusim_fault(f, "no memory for a cp.async");
+        f->copies = grown;
+        f->copies_capacity = capacity;
+    }
+    f->copies[f->n_copies++] = (cusim_copy){shared, global, n_bytes, n_valid, f->group};
+}
+
+void cusim_cp_async_commit(void) { block.self->group++; }
+
+void cusim_cp_async_wait(int pending)
+{
+    cusim_thread *f = block.self;
+    deliver_copies(f, f->group > (unsigned)pending ? f->group - (unsigned)pending : 0);
+}
 
 /* --- shared memory --- */
 
@@ -295,11 +368,9 @@ void *cusim_shared_static(const void *key, const char *name, size_t n_bytes)
         if (block.arrays[i].key == key) return block.arrays[i].at;
     block.static_bytes += (n_bytes + 15) / 16 * 16;
     if (block.static_bytes > CUSIM_STATIC_SHARED || block.static_bytes + block.call->shared_bytes > CUSIM_MAX_SHARED ||
-        block.n_arrays == SHARED_ARRAYS) {
-        cusim_report("too much shared memory: %zu bytes static with %s, %zu dynamic", block.static_bytes, name,
-                     block.call->shared_bytes);
-        cusim_abandon();
-    }
+        block.n_arrays == SHARED_ARRAYS)
+        cusim_fault(block.self, "too much shared memory: %zu bytes static with %s, %zu dynamic", block.static_bytes, name,
+                    block.call->shared_bytes);
     return shared_take(key, n_bytes);
 }
 
@@ -354,22 +425,18 @@ static bool run_pass(void)
 
 static void report_stuck(void)
 {
-    const fibre *a = NULL, *b = NULL;
+    const cusim_thread *a = NULL, *b = NULL;
     for (unsigned i = 0; i < block.n_threads; i++) {
-        const fibre *f = &block.threads[i];
-        if (f->state != DONE && !a) a = f;
+        const cusim_thread *f = &block.threads[i];
+        if (f->state != CUSIM_DONE && !a) a = f;
         if (a && (f->state != a->state || f->line != a->line || strcmp(f->file, a->file) != 0)) b = f;
     }
-    block.self = &block.threads[index_of(a)];
     if (!b)
-        cusim_report("deadlock: all threads wait at %s:%d", a->file, a->line);
-    else if (a->state == AT_BARRIER && b->state == DONE)
-        cusim_report("divergent barrier: thread %u waits at %s:%d, thread %u has left the kernel", index_of(a), a->file, a->line,
-                     index_of(b));
+        stuck(a, "deadlock: all threads wait at %s:%d", a->file, a->line);
+    else if (a->state == CUSIM_AT_BARRIER && b->state == CUSIM_DONE)
+        stuck(a, "divergent barrier: waits at %s:%d, thread %u has left the kernel", a->file, a->line, index_of(b));
     else
-        cusim_report("deadlock: thread %u waits at %s:%d, thread %u at %s:%d", index_of(a), a->file, a->line, index_of(b), b->file,
-                     b->line);
-    block.failed = true;
+        stuck(a, "deadlock: waits at %s:%d, thread %u at %s:%d", a->file, a->line, index_of(b), b->file, b->line);
 }
 
 static void run_block(uint3 index)
@@ -380,12 +447,15 @@ static void run_block(uint3 index)
     block.n_arrays = block.static_bytes = block.shared_top = 0;
     shared_take(NULL, c->shared_bytes);
     memset(block.ready, 0, sizeof block.ready);
+    memset(block.named, 0, sizeof block.named);
     for (unsigned i = 0; i < block.n_threads; i++) {
-        fibre *f = &block.threads[i];
+        cusim_thread *f = &block.threads[i];
         f->place.thread = (uint3){i % c->block.x, i / c->block.x % c->block.y, i / c->block.x / c->block.y};
         f->place.block = index;
         f->place.block_dim = c->block;
         f->place.grid_dim = c->grid;
+        f->n_copies = 0;
+        f->group = 0;
         start_fibre(f);
     }
     while (block.n_alive > 0 && !block.failed)

@@ -27,10 +27,40 @@ typedef struct {
 /* Runs all blocks; false after a failed check. */
 bool cusim_run_kernel(const cusim_kernel_call *call);
 
-/* Counts and keeps a failed check; prints it. */
+typedef enum { CUSIM_READY, CUSIM_AT_BARRIER, CUSIM_AT_NAMED_BARRIER, CUSIM_AT_WARP_OP, CUSIM_DONE } cusim_thread_state;
+
+typedef struct {
+    void *shared;
+    const void *global;
+    int n_bytes, n_valid;
+    unsigned group;
+} cusim_copy;
+
+/* One CUDA thread: a fibre. */
+typedef struct cusim_thread {
+    cusim_place place; /* first: cusim_self points here */
+    void *sp;
+    cusim_thread_state state;
+    const char *file; /* where it waits or waited last */
+    int line;
+    cusim_warp_op op; /* what it waits for, with its operands and, in the end, its result */
+    unsigned mask;
+    int lane_arg, width;
+    uint64_t value;
+    int vote;
+    cusim_copy *copies; /* cp.async under way, oldest first; the array stays for the next block */
+    size_t n_copies, copies_capacity;
+    unsigned group; /* of the next cp.async */
+} cusim_thread;
+
+/* A failed check inside a kernel: counted, printed with kernel, block and thread; the launch ends here. */
+void cusim_fault(const cusim_thread *t, const char *fmt, ...) __attribute__((format(printf, 2, 3), noreturn));
+
+/* A failed check anywhere: counted, printed, the first one kept. */
 void cusim_report(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* Ends the running block from inside one of its threads, after cusim_report(). */
-void cusim_abandon(void) __attribute__((noreturn));
+/* All 32 lanes have arrived: results of mma and ldmatrix, whose operands the lanes' values point to. */
+void cusim_complete_mma(cusim_thread *warp);
+void cusim_complete_ldmatrix(cusim_thread *warp);
 
 #endif

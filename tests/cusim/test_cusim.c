@@ -34,8 +34,50 @@ static void sums_blocks(void **state)
     cudaFree(dsum);
 }
 
+static void multiplies_matrices(void **state)
+{
+    (void)state;
+    float a[16 * 16], b[8 * 16], d[2][16 * 8], *p;
+    for (int i = 0; i < 256; i++) a[i] = (float)(i * 7 % 13 - 6); /* small integers: exact in bf16, and so are the sums */
+    for (int i = 0; i < 128; i++) b[i] = (float)(i * 5 % 11 - 5);
+    assert_int_equal(cudaMalloc((void **)&p, sizeof a + sizeof b + sizeof d), cudaSuccess);
+    assert_int_equal(cudaMemcpy(p, a, sizeof a, cudaMemcpyHostToDevice), cudaSuccess);
+    assert_int_equal(cudaMemcpy(p + 256, b, sizeof b, cudaMemcpyHostToDevice), cudaSuccess);
+    for (size_t s = 0; s < sizeof schedules / sizeof *schedules; s++) {
+        assert_true(cusim_set_schedule(schedules[s]));
+        assert_int_equal(test_mma(p, p + 256, p + 384, p + 512, NULL), cudaSuccess);
+        assert_int_equal(cudaMemcpy(d, p + 384, sizeof d, cudaMemcpyDeviceToHost), cudaSuccess);
+        for (int i = 0; i < 16; i++)
+            for (int j = 0; j < 8; j++) {
+                float want = 0.0f;
+                for (int k = 0; k < 16; k++) want += a[i * 16 + k] * b[j * 16 + k];
+                assert_true(d[0][i * 8 + j] == want);
+                assert_true(d[1][i * 8 + j] == want);
+            }
+    }
+    cudaFree(p);
+}
+
+static void copies_asynchronously(void **state)
+{
+    (void)state;
+    enum { N = 333 };
+    float x[N], y[N], *p;
+    for (int i = 0; i < N; i++) x[i] = (float)i;
+    assert_int_equal(cudaMalloc((void **)&p, 2 * 336 * sizeof *p), cudaSuccess);
+    assert_int_equal(cudaMemcpy(p, x, sizeof x, cudaMemcpyHostToDevice), cudaSuccess);
+    for (size_t s = 0; s < sizeof schedules / sizeof *schedules; s++) {
+        assert_true(cusim_set_schedule(schedules[s]));
+        assert_int_equal(test_staged(p, p + 336, N, NULL), cudaSuccess);
+        assert_int_equal(cudaMemcpy(y, p + 336, sizeof y, cudaMemcpyDeviceToHost), cudaSuccess);
+        for (int i = 0; i < N; i++) assert_true(y[i] == 2.0f * x[i]);
+    }
+    cudaFree(p);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(sums_blocks)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(sums_blocks), cmocka_unit_test(multiplies_matrices),
+                                       cmocka_unit_test(copies_asynchronously)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

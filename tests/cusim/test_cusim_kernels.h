@@ -11,6 +11,12 @@ extern "C" {
 /* sum[b] = the sum of block b's 256 values of x. */
 cudaError_t test_block_sum(const float *x, float *sum, int n, cudaStream_t stream);
 
+/* a (16,16), b (8,16): both get a b^T (16,8), by way of bf16 and of tf32. */
+cudaError_t test_mma(const float *a, const float *b, float *bf16, float *tf32, cudaStream_t stream);
+
+/* y = 2 x. */
+cudaError_t test_staged(const float *x, float *y, int n, cudaStream_t stream);
+
 #ifdef __cplusplus
 }
 #endif

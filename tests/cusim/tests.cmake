@@ -14,7 +14,7 @@ function(cusim_kernels target)
   target_include_directories(${target} BEFORE PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/cusim/include)
 endfunction()
 
-add_library(adze_cusim SHARED cusim/cusim_block.c cusim/cusim_report.c cusim/cusim_runtime.c)
+add_library(adze_cusim SHARED cusim/cusim_block.c cusim/cusim_report.c cusim/cusim_runtime.c cusim/cusim_tensor.c)
 set_target_properties(adze_cusim PROPERTIES PREFIX "" COMPILE_OPTIONS "${ADZE_CUSIM_FLAGS}" LINKER_LANGUAGE CXX)
 target_compile_definitions(adze_cusim PUBLIC ADZE_CUSIM)
 target_include_directories(adze_cusim BEFORE PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/cusim/include)
