@@ -220,6 +220,7 @@ static adze_status cuda_wait(adze_ctx *ctx)
     return adze_cuda_check(cudaStreamSynchronize(adze_cuda_stream(ctx)), "running");
 }
 
+#ifndef ADZE_CUSIM
 static adze_status cuda_record(adze_ctx *ctx)
 {
     return adze_cuda_check(cudaStreamBeginCapture(adze_cuda_stream(ctx), cudaStreamCaptureModeThreadLocal), "begin of a capture");
@@ -250,6 +251,8 @@ static void cuda_forget(adze_ctx *ctx, void *recording)
     if (recording) cudaGraphExecDestroy((cudaGraphExec_t)recording);
 }
 
+#endif
+
 static void cuda_enter(adze_ctx *ctx, const char *name)
 {
     (void)ctx;
@@ -274,10 +277,12 @@ static const adze_backend backend = {
     .begin = cuda_begin,
     .end = cuda_end,
     .wait = cuda_wait,
+#ifndef ADZE_CUSIM
     .record = cuda_record,
     .recorded = cuda_recorded,
     .replay = cuda_replay,
     .forget = cuda_forget,
+#endif
     .enter = cuda_enter,
     .leave = cuda_leave,
 };

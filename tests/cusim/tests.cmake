@@ -34,7 +34,10 @@ if(host)
   target_compile_definitions(adze_cusim_host PRIVATE ADZE_CUSIM)
   target_include_directories(adze_cusim_host BEFORE PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/cusim/include)
   target_sources(adze_cusim PRIVATE $<TARGET_OBJECTS:adze_cusim_host>)
+  target_link_libraries(adze_cusim PRIVATE adze_static)
+  target_link_options(adze_cusim PRIVATE -Wl,--version-script=${CMAKE_SOURCE_DIR}/cmake/cusim.map -Wl,--as-needed -Wl,--no-undefined)
 endif()
+add_dependencies(golden adze_cusim) # --device cusim
 
 # adze_cuda_test(path/test_x.c): a test of the CUDA backend's functions: on the emulator, and where nvcc built the backend,
 # the same test on the device (skipped where there is none).
