@@ -80,30 +80,35 @@ static void clear(adze_value *map, int32_t n)
     for (int32_t v = 0; v < n; v++) map[v] = ADZE_NONE;
 }
 
-/* keep[s] for the nodes that the loss is computed from. */
-static void find_needed(const adze_graph *g, adze_value loss, bool *keep)
+/* Whether a value is made in the frozen part: from the image alone, and by more than another view of it. */
+static bool is_frozen(const adze_graph *g, const reach *r, adze_value v)
 {
-    for (int32_t s = g->n_nodes - 1; s >= 0; s--) {
-        keep[s] = false;
-        for (int i = 0; i < g->node[s].n_out; i++) keep[s] |= g->node[s].out[i] == loss;
-    }
+    return v != ADZE_NONE && g->value[v].kind == ADZE_VALUE_NODE && r[v].image && !r[v].other &&
+           !adze_op_defs[g->node[g->value[v].node].op]->alias;
+}
+
+/* keep[s] for the nodes that the loss is computed from, short of the frozen part. */
+static void find_rest(const adze_graph *g, const reach *r, adze_value loss, bool *keep)
+{
+    for (int32_t s = 0; s < g->n_nodes; s++) keep[s] = g->value[loss].node == s;
     for (int32_t s = g->n_nodes - 1; s >= 0; s--) {
         const graph_node *node = &g->node[s];
-        for (int i = 0; keep[s] && i < node->n_in; i++)
-            if (node->in[i] != ADZE_NONE && g->value[node->in[i]].kind == ADZE_VALUE_NODE) keep[g->value[node->in[i]].node] = true;
+        for (int i = 0; keep[s] && i < node->n_in; i++) {
+            adze_value v = node->in[i];
+            if (v != ADZE_NONE && g->value[v].kind == ADZE_VALUE_NODE && !is_frozen(g, r, v)) keep[g->value[v].node] = true;
+        }
     }
 }
 
-/* Values that depend on the image alone and are read by a needed node that does not; appended to `cut`. */
-static adze_status find_cuts(adze_graph_parts *out, const adze_graph *g, const reach *r, const bool *needed, bool *is_cut, adze_value *cut)
+/* Values of the frozen part that kept nodes read; appended to `cut`. */
+static adze_status find_cuts(adze_graph_parts *out, const adze_graph *g, const reach *r, const bool *keep, bool *is_cut, adze_value *cut)
 {
     adze_status st = ADZE_OK;
     for (int32_t s = 0; s < g->n_nodes; s++) {
         const graph_node *node = &g->node[s];
-        if (!needed[s] || !r[node->out[0]].other) continue;
-        for (int i = 0; i < node->n_in; i++) {
+        for (int i = 0; keep[s] && i < node->n_in; i++) {
             adze_value v = node->in[i];
-            if (v == ADZE_NONE || g->value[v].kind != ADZE_VALUE_NODE || !r[v].image || r[v].other || is_cut[v]) continue;
+            if (!is_frozen(g, r, v) || is_cut[v]) continue;
             REQUIRE(out->n_cuts < ADZE_GRAPH_CUTS, ADZE_EINTERNAL, "split: more than %d cuts", ADZE_GRAPH_CUTS);
             is_cut[v] = true;
             cut[out->n_cuts++] = v;
@@ -135,9 +140,8 @@ done:
     return st;
 }
 
-/* `keep` holds what the goal needs; nodes of the frozen part are taken out of it. */
-static adze_status make_rest(adze_graph_rest *out, const adze_graph *g, const adze_graph_goal *goal, const reach *r, const adze_value *cut,
-                             int n_cuts, bool *keep, adze_value *map)
+static adze_status make_rest(adze_graph_rest *out, const adze_graph *g, const adze_graph_goal *goal, const adze_value *cut, int n_cuts,
+                             const bool *keep, adze_value *map)
 {
     adze_status st = ADZE_OK;
     TRY(adze_graph_create(&out->graph));
@@ -146,18 +150,16 @@ static adze_status make_rest(adze_graph_rest *out, const adze_graph *g, const ad
     for (int i = 0; i < n_cuts; i++) {
         bool read = false;
         for (int32_t s = 0; s < g->n_nodes; s++)
-            for (int k = 0; k < g->node[s].n_in; k++) read |= keep[s] && r[g->node[s].out[0]].other && g->node[s].in[k] == cut[i];
+            for (int k = 0; k < g->node[s].n_in; k++) read |= keep[s] && g->node[s].in[k] == cut[i];
         out->to[i] = ADZE_NONE;
         if (!read) continue;
         char name[16];
         snprintf(name, sizeof name, "cut%d", i);
         out->to[i] = map[cut[i]] = adze_graph_input(out->graph, name, g->value[cut[i]].shape);
     }
-    for (int32_t s = 0; s < g->n_nodes; s++) keep[s] &= n_cuts == 0 || r[g->node[s].out[0]].other;
     copy_nodes(&c, keep);
     TRY(adze_graph_check(out->graph));
     out->loss = map[goal->loss];
-    REQUIRE(out->loss != ADZE_NONE, ADZE_EINVAL, "split: the loss does not depend on anything trainable");
 done:
     return st;
 }
@@ -177,16 +179,18 @@ adze_status adze_graph_split(adze_graph_parts *out, const adze_graph *g, adze_va
     keep = adze_calloc(n_nodes + 1, sizeof *keep);
     is_cut = adze_calloc(n_values, sizeof *is_cut);
     REQUIRE(map && r && keep && is_cut, ADZE_ENOMEM, "split: tables of %zu values", n_values);
+    for (int k = 0; k < n_goals; k++)
+        REQUIRE(g->value[goal[k].loss].kind == ADZE_VALUE_NODE, ADZE_EINVAL, "split: the loss is no computed value");
     find_reach(g, image, r);
     for (int k = 0; k < n_goals; k++) {
-        find_needed(g, goal[k].loss, keep);
+        find_rest(g, r, goal[k].loss, keep);
         TRY(find_cuts(out, g, r, keep, is_cut, cut));
     }
     if (out->n_cuts > 0) TRY(make_frozen(out, g, image, r, cut, keep, map));
     for (int k = 0; k < n_goals; k++) {
         out->n_rests = k + 1;
-        find_needed(g, goal[k].loss, keep);
-        TRY(make_rest(&out->rest[k], g, &goal[k], r, cut, out->n_cuts, keep, map));
+        find_rest(g, r, goal[k].loss, keep);
+        TRY(make_rest(&out->rest[k], g, &goal[k], cut, out->n_cuts, keep, map));
     }
 done:
     adze_free(map);

@@ -37,7 +37,7 @@ typedef struct {
 } adze_graph_parts;
 
 /* Splits `g`, whose batch is the first dimension of `image`. ADZE_EINTERNAL: more than ADZE_GRAPH_CUTS cuts or ADZE_GRAPH_GOALS
- * goals; ADZE_EINVAL: a loss depends on nothing trainable; ADZE_ENOMEM. */
+ * goals; ADZE_EINVAL: a loss is no computed value; ADZE_ENOMEM. */
 adze_status adze_graph_split(adze_graph_parts *out, const adze_graph *g, adze_value image, const adze_graph_goal *goal, int n_goals);
 void adze_graph_parts_destroy(adze_graph_parts *s);
 
