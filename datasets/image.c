@@ -30,6 +30,14 @@ void adze_pixels_gray_to_rgb(const unsigned char *gray, int64_t n, unsigned char
     for (int64_t i = 0; i < n; i++) rgb[3 * i] = rgb[3 * i + 1] = rgb[3 * i + 2] = gray[i];
 }
 
+void adze_pixels_swap_red_blue(unsigned char *rgb, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        unsigned char red = rgb[3 * i];
+        rgb[3 * i] = rgb[3 * i + 2], rgb[3 * i + 2] = red;
+    }
+}
+
 void adze_pixels_rgb_to_gray(const unsigned char *rgb, int64_t n, unsigned char *gray)
 {
     for (int64_t i = 0; i < n; i++) {

@@ -30,6 +30,8 @@ adze_status adze_image_convert(adze_image *out, const adze_image *im, int64_t C)
 /* The same on bare pixels: n pixels from (n) to (n,3), and from (n,3) to (n). */
 void adze_pixels_gray_to_rgb(const unsigned char *gray, int64_t n, unsigned char *rgb);
 void adze_pixels_rgb_to_gray(const unsigned char *rgb, int64_t n, unsigned char *gray);
+/* First and third channel of n pixels (n,3) exchanged: RGB to BGR and back. */
+void adze_pixels_swap_red_blue(unsigned char *rgb, int64_t n);
 
 #ifdef __cplusplus
 }

@@ -55,19 +55,17 @@ static void settle(adze_loader_opts *o)
     if (o->queue < o->n_threads) o->queue = o->n_threads;
 }
 
+void adze_loader_as_opencv(adze_loader_opts *opts)
+{
+    opts->filter = ADZE_FILTER_OPENCV_LINEAR;
+    opts->opencv_reader = true;
+}
+
 size_t adze_loader_queue_bytes(const adze_loader_opts *opts)
 {
     adze_loader_opts o = *opts;
     settle(&o);
     return (size_t)o.queue * (sizeof(slot) + (size_t)(o.H * o.W) * (o.masks ? 4 : 3));
-}
-
-static void swap_red_and_blue(unsigned char *rgb, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) {
-        unsigned char red = rgb[3 * i];
-        rgb[3 * i] = rgb[3 * i + 2], rgb[3 * i + 2] = red;
-    }
 }
 
 static adze_status read_picture(const adze_loader_opts *o, slot *s)
@@ -84,7 +82,7 @@ static adze_status read_picture(const adze_loader_opts *o, slot *s)
     TRY(adze_image_resize(&small, &im, o->H, o->W, o->filter));
     if (small.C == 1) adze_pixels_gray_to_rgb(small.data, n, s->rgb);
     else memcpy(s->rgb, small.data, (size_t)n * 3);
-    if (o->opencv_reader && small.C == 3) swap_red_and_blue(s->rgb, n);
+    if (o->opencv_reader && small.C == 3) adze_pixels_swap_red_blue(s->rgb, n);
 done:
     adze_image_destroy(&im);
     adze_image_destroy(&small);

@@ -31,13 +31,16 @@ typedef struct {
 #define ADZE_LOADER_OPTS \
     ((adze_loader_opts){ 256, 256, ADZE_FILTER_BILINEAR, false, false, false, 0, 0 })
 
+/* Pictures and masks as OpenCV reads and resizes them, blue first. */
+void adze_loader_as_opencv(adze_loader_opts *opts);
+
 /* One picture. Valid until the next call on the loader. */
 typedef struct {
     int64_t position;           /* 0, 1, 2, ... in delivery order */
     const adze_data_item *item; /* the item itself, borrowed from the data set */
     adze_status status;         /* of this picture; if not ADZE_OK, `error` says why and the rest is unset */
     const char *error;          /* with the file name; "" if all is well */
-    const unsigned char *rgb;   /* (H,W,3) */
+    const unsigned char *rgb;   /* (H,W,3); BGR with opencv_reader */
     const unsigned char *mask;  /* (H,W), 0 or 1; zeros for good pictures; NULL: not asked for, or a defective picture without one */
     int64_t H_original, W_original;
     bool gray16; /* 16-bit grey file: deserves a warning */

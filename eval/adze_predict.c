@@ -96,6 +96,7 @@ static adze_status pass(run *r, const char *out, bool write_out)
     adze_loader *loader = NULL;
     adze_loader_opts opts = ADZE_LOADER_OPTS;
     opts.H = r->m.info->H, opts.W = r->m.info->W;
+    if (loaded_model_reads_as_opencv(&r->m)) adze_loader_as_opencv(&opts);
     float *x = adze_calloc((size_t)(B * pixels * 3), sizeof *x), *map = adze_calloc((size_t)(B * pixels), sizeof *map);
     unsigned char *rgb = adze_calloc((size_t)B, (size_t)(pixels * 3));
     waiting = adze_calloc((size_t)B, sizeof *waiting);
@@ -108,6 +109,7 @@ static adze_status pass(run *r, const char *out, bool write_out)
         TRY(adze_program_check_interrupt());
         if (s) {
             memcpy(rgb + have * pixels * 3, s->rgb, (size_t)(pixels * 3));
+            if (loaded_model_reads_as_opencv(&r->m)) adze_pixels_swap_red_blue(rgb + have * pixels * 3, pixels);
             waiting[have] = s->item;
             adze_normalize_nhwc(&r->m.normalize, s->rgb, pixels, x + have++ * pixels * 3);
         }

@@ -69,6 +69,7 @@ static adze_status score_all(evaluated_class *out, adze_program *p, loaded_model
         if (s) {
             int64_t i = done + have;
             memcpy(g->rgb + i * pixels * 3, s->rgb, (size_t)(pixels * 3));
+            if (loaded_model_reads_as_opencv(m)) adze_pixels_swap_red_blue(g->rgb + i * pixels * 3, pixels);
             g->has_mask[i] = s->mask != NULL;
             if (s->mask) memcpy(g->mask + i * pixels, s->mask, (size_t)pixels);
             g->item[i] = s->item;
@@ -259,6 +260,7 @@ adze_status evaluate_class(evaluated_class *out, adze_program *p, loaded_model *
     *out = (evaluated_class){ .n = n };
     adze_loader_opts load = ADZE_LOADER_OPTS;
     load.H = m->info->H, load.W = m->info->W, load.masks = opts->masks, load.gray16_shift = opts->gray16_shift;
+    if (loaded_model_reads_as_opencv(m)) adze_loader_as_opencv(&load);
     adze_metrics_opts measure = ADZE_METRICS_OPTS;
     measure.H = m->info->H, measure.W = m->info->W, measure.max_images = n, measure.pooling = (int)m->method->pooling;
     REQUIRE(out->row = adze_calloc((size_t)n, sizeof *out->row), ADZE_ENOMEM, "a list of %" PRId64 " pictures", n);

@@ -97,6 +97,11 @@ done:
     return st;
 }
 
+bool loaded_model_reads_as_opencv(const loaded_model *m)
+{
+    return m->method->reads_as_opencv && m->method->reads_as_opencv(m->model);
+}
+
 void loaded_model_close(loaded_model *m)
 {
     if (m->model) m->method->destroy(m->model);

@@ -23,6 +23,8 @@ typedef struct {
 
 /* Reads PATH. batch 0: the method's. ADZE_EINPUT: no checkpoint, damaged, of a method or backbone unknown here. */
 adze_status loaded_model_open(loaded_model *m, const char *path, adze_ctx *ctx, int64_t batch);
+/* Whether its pictures come as OpenCV reads them, blue first. */
+bool loaded_model_reads_as_opencv(const loaded_model *m);
 void loaded_model_close(loaded_model *m); /* zeroed or closed is fine */
 
 #ifdef __cplusplus

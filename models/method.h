@@ -145,6 +145,8 @@ typedef struct adze_method {
 
     adze_status (*create)(adze_model **out, const adze_model_setup *setup);
     void (*destroy)(adze_model *m);
+    /* Whether pictures come as OpenCV reads and resizes them, blue first; else as Pillow does. NULL: never. */
+    bool (*reads_as_opencv)(const adze_model *m);
     /* What fitting on n_images will allocate. */
     void (*memory)(const adze_model *m, int64_t n_images, adze_memory_item items[ADZE_MEMORY_ITEMS]);
     /* Methods with a recipe, models with setup->fit. */

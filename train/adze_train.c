@@ -239,6 +239,7 @@ static adze_status gather_model(run *r, adze_model *m, const char *name, const a
     TRY(choose_items(r, m, n, &order, &n_order));
     adze_loader_opts opts = ADZE_LOADER_OPTS;
     opts.H = opts.W = r->size;
+    if (r->method->reads_as_opencv && r->method->reads_as_opencv(m)) adze_loader_as_opencv(&opts);
     adze_memory_item memory[ADZE_MEMORY_ITEMS + 1];
     r->method->memory(m, n_order, memory);
     int last = 0;

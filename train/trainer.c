@@ -344,6 +344,7 @@ static adze_status open_loader(const trainer *t, const int64_t *order, int64_t n
 {
     adze_loader_opts opts = ADZE_LOADER_OPTS;
     opts.H = t->o.H, opts.W = t->o.W;
+    if (t->o.method->reads_as_opencv && t->o.method->reads_as_opencv(t->o.model)) adze_loader_as_opencv(&opts);
     return adze_loader_create(loader, t->o.items, t->o.n, order, n, &opts);
 }
 
