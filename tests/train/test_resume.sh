@@ -57,6 +57,29 @@ for signal in INT TERM; do
   done
 done
 
+# Parts by epochs, each with its optimiser and inputs: stopped in both and at the seam; with pictures that turn, too.
+for turn in 0 5; do
+  parts=("${tiny[@]}" --set parts=yes --set rotate=$turn)
+  expect 0 '' "${parts[@]}" --out parts$turn
+  [ "$(head -n 1 parts$turn/product_01/train.csv)" = epoch,step,lr,loss,flat,map,head,images_per_s,elapsed_s ] || complain "parts: columns"
+  [ "$(sed 1d parts$turn/product_01/train.csv | awk -F, '($5 == "nan") == ($7 != "nan") && ($5 == "nan") == ($1 > 20)' | wc -l)" = $n_rows ] ||
+    complain "parts: terms of a part that rests"
+  expect 0 '' "${parts[@]}" --cache off --out parts$turn-off
+  same parts$turn/product_01/model.h5 parts$turn-off/product_01/model.h5
+  for row in 10 60 90; do
+    rm -rf stop
+    "${parts[@]}" --out stop 2>err.txt &
+    pid=$!
+    until_rows stop/product_01/train.csv $row
+    kill -INT $pid 2>/dev/null
+    wait $pid
+    expect 0 '' "${parts[@]}" --out stop --resume
+    same parts$turn/product_01/model.h5 stop/product_01/model.h5
+    same <(rows parts$turn) <(rows stop)
+  done
+done
+differ parts0/product_01/model.h5 parts5/product_01/model.h5
+
 # What does not fit is refused by name, and nothing changes; a damaged state gives way to the one before.
 for change in 'lr 0.1' 'epochs 41' 'batch 3' 'size 64' 'seed 7'; do
   set -- $change

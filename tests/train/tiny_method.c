@@ -1,6 +1,8 @@
 /* tiny_method.c - a registry with one method, "tiny": a student of a few hundred parameters learns what the backbone's first
  * convolution gives. With it adze-train becomes a program whose runs take no time and use all that training has: a frozen
- * part, running statistics, moments, several loss terms. It cannot score. */
+ * part, running statistics, moments, several loss terms. With parts=yes a head is trained on the finished student in the
+ * second half of the epochs, twice per batch, by an optimiser of its own, with an input per run and one per picture, on
+ * pictures drawn with replacement and read as OpenCV does. It cannot score. */
 #include <string.h>
 
 #include "core/memory.h"
@@ -12,10 +14,18 @@
 struct adze_model {
     adze_graph *graph;   /* owned */
     adze_params *params; /* owned */
-    adze_value image, loss, term[2];
+    adze_value image, loss, head_loss, term[2];
+    bool parts;
+    double rotate;
 };
 
-static const char *const term_name[2] = { "flat", "map" };
+static const adze_option options[] = {
+    { .name = "parts", .type = ADZE_OPTION_FLAG, .help = "also a head" },
+    { .name = "rotate", .type = ADZE_OPTION_REAL, .fallback = "0", .min = 0, .max = 180, .help = "degrees" },
+};
+
+static const char *const term_name[3] = { "flat", "map", "head" }, *const student_prefix[] = { "student.", NULL },
+                  *const head_prefix[] = { "head.", NULL };
 
 static adze_status build_graph(adze_model *m, const adze_model_setup *s)
 {
@@ -42,6 +52,13 @@ static adze_status build_graph(adze_model *m, const adze_model_setup *s)
     m->loss = adze_binary(g, ADZE_BINARY_ADD, m->term[0], m->term[1]);
     for (int i = 0; i < 2; i++) adze_graph_output(g, term_name[i], m->term[i]);
     adze_graph_output(g, "loss", m->loss);
+    if (m->parts) {
+        adze_value noise = adze_graph_input(g, "noise", ADZE_SHAPE(1)), shade = adze_graph_input(g, "shade", ADZE_SHAPE(s->batch, 1, 1, 1));
+        adze_value head = adze_conv2d(g, student, adze_graph_param(g, "head.weight", ADZE_SHAPE(1, TEACHER, 1, 1), true), ADZE_NONE, &opts);
+        head = adze_binary(g, ADZE_BINARY_SUB, adze_binary(g, ADZE_BINARY_ADD, head, noise), shade);
+        m->head_loss = adze_mean(g, adze_binary(g, ADZE_BINARY_MUL, head, head));
+        adze_graph_output(g, "head", m->head_loss);
+    }
     TRY(adze_graph_check(g));
 done:
     return st;
@@ -53,7 +70,7 @@ static adze_status init(adze_params *params, uint64_t seed)
     float x[256];
     for (int i = 0; i < adze_params_count(params); i++) {
         const char *name = adze_params_name(params, i);
-        if (strncmp(name, "student.", 8) != 0) continue;
+        if (strncmp(name, "backbone.", 9) == 0) continue;
         adze_shape s = adze_params_shape(params, i);
         int64_t n = adze_shape_count(&s);
         REQUIRE(n <= 256, ADZE_EINTERNAL, "tiny: %s is not", name);
@@ -79,6 +96,8 @@ static adze_status tiny_create(adze_model **out, const adze_model_setup *setup)
     *out = NULL;
     adze_model *m = adze_calloc(1, sizeof *m);
     REQUIRE(m, ADZE_ENOMEM, "tiny: %zu host bytes", sizeof *m);
+    m->parts = adze_options_flag(setup->options, "parts");
+    m->rotate = adze_options_real(setup->options, "rotate");
     TRY(build_graph(m, setup));
     TRY(adze_params_create(&m->params, setup->ctx, m->graph));
     TRY(model_params_load(m->params, "backbone.", "backbone.", &setup->weights));
@@ -92,10 +111,9 @@ done:
 
 static void tiny_training(adze_model *m, int64_t epochs, adze_training *out)
 {
-    (void)epochs;
     *out = (adze_training){
-        .graph = m->graph, .params = m->params, .image = m->image,
-        .part = { { .name = "", .loss = m->loss, .runs = 1, .n_optims = 1 } },
+        .graph = m->graph, .params = m->params, .image = m->image, .rotate = m->rotate,
+        .part = { { .name = m->parts ? "student" : "", .loss = m->loss, .runs = 1, .n_optims = 1 } },
         .n_parts = 1,
         .optim = { { .opts = ADZE_OPTIM_OPTS, .lr_factor = 1.0 } },
         .n_optims = 1,
@@ -103,8 +121,38 @@ static void tiny_training(adze_model *m, int64_t epochs, adze_training *out)
     };
     out->optim[0].opts.beta1 = 0.5;
     out->optim[0].opts.clip = 5.0;
-    for (int i = 0; i < 2; i++) out->term_name[i] = term_name[i];
+    for (int i = 0; i < 3; i++) out->term_name[i] = term_name[i];
+    if (!m->parts) return;
+    out->part[0].n_epochs = epochs / 2;
+    out->part[out->n_parts++] = (adze_training_part){ .name = "head", .loss = m->head_loss, .first_epoch = epochs / 2, .runs = 2, .first_optim = 1, .n_optims = 1 };
+    out->optim[0].opts.name = "student", out->optim[0].opts.prefixes = student_prefix;
+    out->optim[out->n_optims++] = (adze_training_optim){
+        .opts = { .name = "head", .kind = ADZE_OPTIM_SGD, .momentum = 0.9, .weight_decay = 1e-4, .beta2 = 0.999, .eps = 1e-8, .clip = 1.0, .prefixes = head_prefix },
+        .lr_factor = 2.0,
+    };
+    out->input[out->n_inputs++] = (adze_training_input){ .name = "noise" };
+    out->input[out->n_inputs++] = (adze_training_input){ .name = "shade", .per_picture = true };
+    out->term_part[out->n_terms++] = 1;
 }
+
+static adze_status tiny_fill(adze_model *m, const adze_training_at *at, const char *input, float *x)
+{
+    (void)m;
+    if (strcmp(input, "noise") != 0) return adze_fail(ADZE_EINTERNAL, "tiny: no input '%s'", input);
+    *x = adze_philox_normal((adze_philox){ .seed = at->seed, .stream = ADZE_STREAM_NOISE, .item = (uint32_t)at->step }, (uint64_t)at->run);
+    return ADZE_OK;
+}
+
+/* The first pixel's blue, and a number of the picture's own. */
+static adze_status tiny_picture(const adze_model *m, const adze_training_picture *p, float *const *x)
+{
+    (void)m;
+    const adze_philox r = { .seed = p->seed, .stream = ADZE_STREAM_AUGMENT, .item = (uint32_t)p->epoch };
+    *x[1] = (float)(p->pixels[0] / 255.0) + adze_philox_uniform(r, (uint64_t)p->draw);
+    return ADZE_OK;
+}
+
+static bool tiny_reads_as_opencv(const adze_model *m) { return m->parts; }
 
 static adze_status tiny_save(const adze_model *m, const adze_tensor_sink *sink) { return model_params_save(m->params, "", sink); }
 
@@ -113,8 +161,9 @@ static void tiny_facts(const adze_model *m, adze_text *text) { adze_text_printf(
 static const adze_recipe recipe = { .epochs = 40, .batch = 2, .lr = 5e-3, .rate = ADZE_RATE_STEP };
 
 static const adze_method tiny = {
-    .name = "tiny", .summary = "for tests", .source = "this file", .backbone = "resnet18", .batch = 2, .seed = 42, .recipe = &recipe,
-    .create = tiny_create, .destroy = tiny_destroy, .training = tiny_training, .save = tiny_save, .facts = tiny_facts,
+    .name = "tiny", .summary = "for tests", .source = "this file", .options = options, .n_options = 2, .backbone = "resnet18", .batch = 2, .seed = 42, .recipe = &recipe,
+    .create = tiny_create, .destroy = tiny_destroy, .training = tiny_training, .fill = tiny_fill, .picture = tiny_picture,
+    .reads_as_opencv = tiny_reads_as_opencv, .save = tiny_save, .facts = tiny_facts,
 };
 
 const adze_method *adze_method_at(int i) { return i == 0 ? &tiny : NULL; }
