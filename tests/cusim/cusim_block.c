@@ -341,6 +341,11 @@ void cusim_fence(void) {}
 
 void cusim_acquire_blocks(void) { cusim_time.acquired = true; }
 
+void cusim_float_atomic(const char *file, int line)
+{
+    cusim_fault(block.self, "floating-point atomic at %s:%d: its result depends on the order of the threads", file, line);
+}
+
 /* --- copies that happen when they are waited for --- */
 
 void cusim_cp_async(void *shared, const void *global, int n_bytes, int n_valid)
@@ -454,6 +459,15 @@ static bool run_pass(void)
 static void report_stuck(void)
 {
     const cusim_thread *a = NULL, *b = NULL;
+    for (unsigned i = 0; i < block.n_threads; i++) {
+        const cusim_thread *f = &block.threads[i];
+        for (unsigned lane = 0; f->state == CUSIM_AT_WARP_OP && lane < CUSIM_WARP; lane++) {
+            if (!(f->mask >> lane & 1) || block.threads[i / CUSIM_WARP * CUSIM_WARP + lane].state != CUSIM_DONE) continue;
+            stuck(f, "%s at %s:%d: mask %08x names lane %u, which has left the kernel", op_names[f->op], f->file, f->line, f->mask,
+                  lane);
+            return;
+        }
+    }
     for (unsigned i = 0; i < block.n_threads; i++) {
         const cusim_thread *f = &block.threads[i];
         if (f->state != CUSIM_DONE && !a) a = f;

@@ -172,6 +172,16 @@ bool cusim_write(void *to, const void *from_host, size_t n_bytes)
 
 /* --- protection against the host --- */
 
+static void on_fault(int sig, siginfo_t *info, void *context);
+
+/* Again and again: test frames set handlers of their own. */
+static void catch_faults(void)
+{
+    struct sigaction on = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER}, before;
+    sigaction(SIGSEGV, &on, &before);
+    if (before.sa_sigaction != on_fault) other_handler = before;
+}
+
 static void protect(int how)
 {
     if (high_water > 0) mprotect(cusim_memory.base, high_water, how);
@@ -184,7 +194,9 @@ void cusim_open_memory(void)
 
 void cusim_close_memory(void)
 {
-    if (--n_open == 0) protect(PROT_NONE);
+    if (--n_open > 0) return;
+    catch_faults();
+    protect(PROT_NONE);
 }
 
 /* A fault on the device's pages is the host's mistake: told, then allowed, so that the program reaches its own checks. */
@@ -224,8 +236,6 @@ bool cusim_reserve(void)
     const char *text = getenv("ADZE_CUSIM_MEMORY");
     unsigned long long wanted = text ? strtoull(text, NULL, 10) : 0;
     if (wanted > 0 && wanted <= DEVICE_SPACE / 2) total_bytes = (size_t)wanted;
-    struct sigaction on = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER};
-    sigaction(SIGSEGV, &on, &other_handler);
     return true;
 }
 

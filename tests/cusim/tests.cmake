@@ -50,6 +50,6 @@ function(adze_cuda_test file)
 endfunction()
 
 adze_cuda_test(cusim/test_cusim.c)
-cusim_kernels(test_cusim_kernels cusim/test_cusim_kernels.cu)
+cusim_kernels(test_cusim_kernels cusim/cusim_mistakes.cu cusim/test_cusim_kernels.cu)
 target_sources(test_cusim PRIVATE $<TARGET_OBJECTS:test_cusim_kernels>)
 set_target_properties(test_cusim PROPERTIES LINKER_LANGUAGE CXX)
