@@ -265,6 +265,8 @@ static void cuda_leave(adze_ctx *ctx)
     nvtxRangePop();
 }
 
+#define LIST(...) (const adze_kernel *const[]){ __VA_ARGS__, NULL }
+
 static const adze_backend backend = {
     .name = BACKEND_NAME,
     .open = cuda_open,
@@ -285,6 +287,61 @@ static const adze_backend backend = {
 #endif
     .enter = cuda_enter,
     .leave = cuda_leave,
+    .kernels = {
+        [ADZE_OP_batch_norm] = LIST(&adze_cuda_batch_norm),
+        [ADZE_OP_batch_norm_train] = LIST(&adze_cuda_batch_norm_train),
+        [ADZE_OP_activation] = LIST(&adze_cuda_activation),
+        [ADZE_OP_binary] = LIST(&adze_cuda_binary),
+        [ADZE_OP_pool2d] = LIST(&adze_cuda_pool2d),
+        [ADZE_OP_adaptive_pool2d] = LIST(&adze_cuda_adaptive_pool2d),
+        [ADZE_OP_adaptive_pool1d] = LIST(&adze_cuda_adaptive_pool1d),
+        [ADZE_OP_interpolate] = LIST(&adze_cuda_interpolate),
+        [ADZE_OP_unfold] = LIST(&adze_cuda_unfold),
+        [ADZE_OP_patch_embed] = LIST(&adze_cuda_patch_embed),
+        [ADZE_OP_concat] = LIST(&adze_cuda_concat),
+        [ADZE_OP_slice] = LIST(&adze_cuda_slice),
+        [ADZE_OP_index_select] = LIST(&adze_cuda_index_select),
+        [ADZE_OP_index_put] = LIST(&adze_cuda_index_put),
+        [ADZE_OP_pixel_shuffle] = LIST(&adze_cuda_pixel_shuffle),
+        [ADZE_OP_softmax] = LIST(&adze_cuda_softmax),
+        [ADZE_OP_l2_normalize] = LIST(&adze_cuda_l2_normalize),
+        [ADZE_OP_layer_norm] = LIST(&adze_cuda_layer_norm),
+        [ADZE_OP_reduce] = LIST(&adze_cuda_reduce),
+        [ADZE_OP_dropout_mask] = LIST(&adze_cuda_dropout_mask),
+        [ADZE_OP_cosine] = LIST(&adze_cuda_cosine),
+        [ADZE_OP_loss] = LIST(&adze_cuda_loss),
+        [ADZE_OP_cross_entropy] = LIST(&adze_cuda_cross_entropy),
+        [ADZE_OP_focal_prob] = LIST(&adze_cuda_focal_prob),
+        [ADZE_OP_dice] = LIST(&adze_cuda_dice),
+        [ADZE_OP_topk] = LIST(&adze_cuda_topk),
+    },
+    .backward = {
+        [ADZE_OP_batch_norm] = LIST(&adze_cuda_batch_norm_backward),
+        [ADZE_OP_batch_norm_train] = LIST(&adze_cuda_batch_norm_train_backward),
+        [ADZE_OP_activation] = LIST(&adze_cuda_activation_backward),
+        [ADZE_OP_binary] = LIST(&adze_cuda_binary_backward),
+        [ADZE_OP_pool2d] = LIST(&adze_cuda_pool2d_backward),
+        [ADZE_OP_adaptive_pool2d] = LIST(&adze_cuda_adaptive_pool2d_backward),
+        [ADZE_OP_adaptive_pool1d] = LIST(&adze_cuda_adaptive_pool1d_backward),
+        [ADZE_OP_interpolate] = LIST(&adze_cuda_interpolate_backward),
+        [ADZE_OP_unfold] = LIST(&adze_cuda_unfold_backward),
+        [ADZE_OP_concat] = LIST(&adze_cuda_concat_backward),
+        [ADZE_OP_slice] = LIST(&adze_cuda_slice_backward),
+        [ADZE_OP_index_select] = LIST(&adze_cuda_index_select_backward),
+        [ADZE_OP_index_put] = LIST(&adze_cuda_index_put_backward),
+        [ADZE_OP_pixel_shuffle] = LIST(&adze_cuda_pixel_shuffle_backward),
+        [ADZE_OP_softmax] = LIST(&adze_cuda_softmax_backward),
+        [ADZE_OP_l2_normalize] = LIST(&adze_cuda_l2_normalize_backward),
+        [ADZE_OP_layer_norm] = LIST(&adze_cuda_layer_norm_backward),
+        [ADZE_OP_reduce] = LIST(&adze_cuda_reduce_backward),
+        [ADZE_OP_dropout_mask] = LIST(&adze_cuda_dropout_mask_backward),
+        [ADZE_OP_cosine] = LIST(&adze_cuda_cosine_backward),
+        [ADZE_OP_loss] = LIST(&adze_cuda_loss_backward),
+        [ADZE_OP_cross_entropy] = LIST(&adze_cuda_cross_entropy_backward),
+        [ADZE_OP_focal_prob] = LIST(&adze_cuda_focal_prob_backward),
+        [ADZE_OP_dice] = LIST(&adze_cuda_dice_backward),
+        [ADZE_OP_topk] = LIST(&adze_cuda_topk_backward),
+    },
 };
 
 __attribute__((visibility("default"))) const adze_backend *adze_backend_table(const adze_services *services);

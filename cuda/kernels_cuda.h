@@ -11,6 +11,34 @@
 extern "C" {
 #endif
 
+/* Own kernels, each in the .cu file of its name (the adaptive pools and the index ops share theirs). */
+extern const adze_kernel adze_cuda_activation, adze_cuda_activation_backward;
+extern const adze_kernel adze_cuda_adaptive_pool2d, adze_cuda_adaptive_pool2d_backward;
+extern const adze_kernel adze_cuda_adaptive_pool1d, adze_cuda_adaptive_pool1d_backward;
+extern const adze_kernel adze_cuda_batch_norm, adze_cuda_batch_norm_backward;
+extern const adze_kernel adze_cuda_batch_norm_train, adze_cuda_batch_norm_train_backward;
+extern const adze_kernel adze_cuda_binary, adze_cuda_binary_backward;
+extern const adze_kernel adze_cuda_concat, adze_cuda_concat_backward;
+extern const adze_kernel adze_cuda_cosine, adze_cuda_cosine_backward;
+extern const adze_kernel adze_cuda_cross_entropy, adze_cuda_cross_entropy_backward;
+extern const adze_kernel adze_cuda_dice, adze_cuda_dice_backward;
+extern const adze_kernel adze_cuda_dropout_mask, adze_cuda_dropout_mask_backward;
+extern const adze_kernel adze_cuda_focal_prob, adze_cuda_focal_prob_backward;
+extern const adze_kernel adze_cuda_index_select, adze_cuda_index_select_backward;
+extern const adze_kernel adze_cuda_index_put, adze_cuda_index_put_backward;
+extern const adze_kernel adze_cuda_interpolate, adze_cuda_interpolate_backward;
+extern const adze_kernel adze_cuda_l2_normalize, adze_cuda_l2_normalize_backward;
+extern const adze_kernel adze_cuda_layer_norm, adze_cuda_layer_norm_backward;
+extern const adze_kernel adze_cuda_loss, adze_cuda_loss_backward;
+extern const adze_kernel adze_cuda_patch_embed;
+extern const adze_kernel adze_cuda_pixel_shuffle, adze_cuda_pixel_shuffle_backward;
+extern const adze_kernel adze_cuda_pool2d, adze_cuda_pool2d_backward;
+extern const adze_kernel adze_cuda_reduce, adze_cuda_reduce_backward;
+extern const adze_kernel adze_cuda_slice, adze_cuda_slice_backward;
+extern const adze_kernel adze_cuda_softmax, adze_cuda_softmax_backward;
+extern const adze_kernel adze_cuda_topk, adze_cuda_topk_backward;
+extern const adze_kernel adze_cuda_unfold, adze_cuda_unfold_backward;
+
 #ifdef __cplusplus
 }
 #endif

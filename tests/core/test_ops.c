@@ -1,6 +1,7 @@
-/* test_ops.c - every op's cpu kernel against its plain-C reference on odd shapes; twice, for bitwise repeatability; with one
- * and with several threads. Bound: both sides round the result once from sums of K terms, the kernel in float32:
- * 4 sqrt(K) * 2^-24 of the largest sum of magnitudes, which unit inputs keep below K. */
+/* test_ops.c - every op's kernel against its plain-C reference on odd shapes; twice, for bitwise repeatability; with one and
+ * with several threads. ADZE_TEST_DEVICE names the device whose kernels are meant: cpu, cuda, cusim. Bound:
+ * both sides round the result once from sums of K terms, the kernel in float32: 4 sqrt(K) * 2^-24 of the largest sum of
+ * magnitudes, which unit inputs keep below K. */
 #include <float.h>
 #include <math.h>
 #include <setjmp.h>
@@ -37,7 +38,8 @@ static float *run(builder build, int which, bool reference, int threads, bool no
     adze_ctx_opts opts = ADZE_CTX_OPTS;
     opts.reference_only = reference;
     opts.threads = threads;
-    assert_int_equal(adze_ctx_create(&ctx, &opts), ADZE_OK);
+    opts.device = reference || !getenv("ADZE_TEST_DEVICE") ? "cpu" : getenv("ADZE_TEST_DEVICE");
+    if (adze_ctx_create(&ctx, &opts) != ADZE_OK) fail_msg("%s", adze_error_message());
     assert_int_equal(adze_graph_create(&g), ADZE_OK);
     adze_value y = build(g, which);
     adze_graph_output(g, "y", y);

@@ -1,5 +1,6 @@
 /* test_ops_train.c - gradients of the ops that training needs, on odd shapes: against a central difference along a random
- * direction, the cpu kernels against the reference, a value used twice, and twice the same bits whatever the threads. */
+ * direction, the kernels against the reference, a value used twice, and twice the same bits whatever the threads.
+ * ADZE_TEST_DEVICE names the device whose kernels are meant: cpu, cuda, cusim. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -76,6 +77,16 @@ enum { MAX_FLOATS = 1 << 20 };
 static const char *const inputs[] = { "x", "z", "p", "u", "k", "m", "x2" };
 enum { N_INPUTS = sizeof inputs / sizeof *inputs };
 
+/* Where the kernels run; the reference always does on the cpu. */
+static const char *device(void)
+{
+    const char *name = getenv("ADZE_TEST_DEVICE");
+    return name ? name : "cpu";
+}
+
+/* Matrix products run through libraries. */
+static bool has_own_kernel(const char *op) { return strcmp(op, "linear") != 0 && strcmp(op, "matmul") != 0; }
+
 static outcome run(const op_case *test, run_opts o)
 {
     adze_ctx *ctx;
@@ -87,7 +98,8 @@ static outcome run(const op_case *test, run_opts o)
     float *buffer = malloc(MAX_FLOATS * sizeof *buffer), *direction = malloc(MAX_FLOATS * sizeof *direction);
     ctx_opts.reference_only = o.reference;
     ctx_opts.threads = o.threads;
-    assert_int_equal(adze_ctx_create(&ctx, &ctx_opts), ADZE_OK);
+    ctx_opts.device = o.reference ? "cpu" : device();
+    if (adze_ctx_create(&ctx, &ctx_opts) != ADZE_OK) fail_msg("%s", adze_error_message());
     assert_int_equal(adze_graph_create(&g), ADZE_OK);
     adze_value y = test->build(g, test->which);
     if (o.twice) y = adze_binary(g, ADZE_BINARY_ADD, y, test->build(g, test->which));
@@ -104,6 +116,10 @@ static outcome run(const op_case *test, run_opts o)
     }
     adze_plan_opts opts = { .loss = y };
     if (adze_plan_create(&plan, ctx, g, params, &opts) != ADZE_OK) fail_msg("%s: %s", test->name, adze_error_message());
+    for (int32_t i = 0; i < adze_plan_step_count(plan); i++) {
+        adze_plan_step step = adze_plan_step_at(plan, i);
+        if (has_own_kernel(step.op) && strstr(step.kernel, "(host)")) fail_msg("%s: %s has no kernel", test->name, step.op);
+    }
     for (uint32_t i = 0; i < N_INPUTS; i++) {
         adze_value v = adze_graph_find(g, inputs[i]);
         if (v == ADZE_NONE) continue;
@@ -240,14 +256,15 @@ static adze_value build_layer_norm(adze_graph *g, int which)
     return adze_layer_norm(g, IN("x", 3, 5, 31), gamma, beta, which == 1 ? 2 : 1, 1e-5f);
 }
 
-/* 0: alone, 1: residual and ReLU, 2: leaky ReLU. */
+/* 0: alone, 1: residual and ReLU, 2: leaky ReLU, 3: as 1, with channels for vectors. */
 static adze_value build_batch_norm(adze_graph *g, int which)
 {
-    adze_value gamma = adze_graph_param(g, "gamma", ADZE_SHAPE(33), true), beta = adze_graph_param(g, "beta", ADZE_SHAPE(33), true);
-    adze_value mean = adze_graph_param(g, "mean", ADZE_SHAPE(33), false), var = adze_graph_param(g, "var", ADZE_SHAPE(33), false);
+    int64_t C = which == 3 ? 8 : 33;
+    adze_value gamma = adze_graph_param(g, "gamma", ADZE_SHAPE(C), true), beta = adze_graph_param(g, "beta", ADZE_SHAPE(C), true);
+    adze_value mean = adze_graph_param(g, "mean", ADZE_SHAPE(C), false), var = adze_graph_param(g, "var", ADZE_SHAPE(C), false);
     adze_batch_norm_opts o = ADZE_BATCH_NORM_OPTS;
     o.relu = which > 0, o.slope = which == 2 ? 0.2f : 0.0f;
-    return adze_batch_norm_train(g, IN("x", 5, 7, 33), gamma, beta, mean, var, which == 1 ? IN("z", 5, 7, 33) : ADZE_NONE, &o);
+    return adze_batch_norm_train(g, IN("x", 5, 7, C), gamma, beta, mean, var, which & 1 ? IN("z", 5, 7, C) : ADZE_NONE, &o);
 }
 
 static adze_value build_loss(adze_graph *g, int fn)
@@ -304,7 +321,90 @@ static adze_value build_map(adze_graph *g, int which)
     return which >= 4 ? adze_pool2d(g, x, &pool) : adze_interpolate(g, x, &resize);
 }
 
+/* Channels that are multiples of a vector, and lines long enough for a whole block of a GPU. */
+static adze_value build_wide(adze_graph *g, int which)
+{
+    bool two = which == 4 || which == 9 || which == 13;
+    adze_value x = which < 6 ? IN("x", 2, 9, 7, 8) : which == 12 ? IN("p", 3, 2052) : IN("x", 3, 2052);
+    adze_value z = !two ? ADZE_NONE : which < 6 ? IN("z", 2, 9, 7, 8) : IN("z", 3, 2052);
+    adze_pool2d_opts pool = { .kernel = { 3, 2 }, .stride = { 2, 1 }, .pad = { 1, 0, 1, 1 }, .max = which == 0, .count_include_pad = which == 2 };
+    switch (which) {
+    case 0: case 1: case 2: return adze_pool2d(g, x, &pool);
+    case 3: return adze_adaptive_pool2d(g, x, 4, 3);
+    case 4: return adze_concat(g, (adze_value[]){ x, z }, 2, -1);
+    case 5: return adze_slice(g, x, 3, 4, 4);
+    case 6: return adze_softmax(g, x, -1);
+    case 7: return adze_log_softmax(g, x, -1);
+    case 8: return adze_l2_normalize(g, x, -1, ADZE_L2_MAX, 1e-3f);
+    case 9: return adze_cosine_similarity(g, x, z, -1, 1e-8f);
+    case 10: return adze_layer_norm(g, x, adze_graph_param(g, "gamma", ADZE_SHAPE(2052), true), ADZE_NONE, 1, 1e-5f);
+    case 11: return adze_cross_entropy(g, x, IN("k", 3));
+    case 12: return adze_dice(g, x, IN("m", 3, 2052), 0.2f, false);
+    case 13: return adze_loss(g, ADZE_LOSS_MSE, x, z, 0.0f, 0.0f);
+    default: return adze_reduce(g, x, (adze_reduce_fn)(which - 14), -1, false, NULL);
+    }
+}
+
+static adze_value build_long_cosine(adze_graph *g, int which)
+{
+    return which ? adze_cosine_loss(g, IN("x", 2, 64, 65, 4), IN("z", 2, 64, 65, 4))
+                 : adze_cosine_similarity(g, IN("x", 2, 33, 4), IN("z", 2, 33, 4), 1, 1e-8f);
+}
+
+/* No slope: the given statistics move along the direction too, and have no gradient. */
+static adze_value build_batch_norm_eval(adze_graph *g, int C)
+{
+    return adze_batch_norm(g, IN("x", 3, 35, C), adze_graph_param(g, "gamma", ADZE_SHAPE(C), true), adze_graph_param(g, "beta", ADZE_SHAPE(C), true),
+                           adze_graph_param(g, "mean", ADZE_SHAPE(C), false), adze_graph_param(g, "var", ADZE_SHAPE(C), false), 3.0f);
+}
+
+/* Bits: 1 bicubic, 8 down, 16 corners, 32 antialias, 64 channels for vectors, 128 nearest. */
+static adze_value build_resized(adze_graph *g, int which)
+{
+    adze_interpolate_mode mode = which & 128 ? ADZE_INTERPOLATE_NEAREST : which & 1 ? ADZE_INTERPOLATE_BICUBIC : ADZE_INTERPOLATE_BILINEAR;
+    adze_interpolate_opts o = { .mode = mode, .out = { which & 8 ? 5 : 23, which & 8 ? 3 : 17 },
+                                .align_corners = which & 16, .antialias = which & 32 };
+    return adze_interpolate(g, which & 64 ? IN("x", 2, 11, 7, 8) : IN("x", 2, 11, 7, 5), &o);
+}
+
+static adze_value build_patches(adze_graph *g, int which)
+{
+    adze_unfold_opts o = { .kernel = { 3, 2 }, .stride = { 2, 1 }, .pad = { 1, 1 }, .dilation = { 1, 2 } };
+    if (which == 1) return adze_adaptive_pool1d(g, IN("x", 13, 31), 7);
+    return which == 2 ? adze_adaptive_pool2d(g, IN("x", 2, 9, 7, 5), 11, 3) : adze_unfold(g, IN("x", 2, 9, 7, 5), &o);
+}
+
+static adze_value build_broadcast(adze_graph *g, int which)
+{
+    adze_value x = IN("p", 4, 5, 7, 3);
+    return which < 4 ? adze_binary(g, (adze_binary_fn)which, IN("x2", 5, 1, 3), x)
+                     : adze_binary(g, (adze_binary_fn)(which - 4), adze_reshape(g, x, ADZE_SHAPE(4, 105, 1)), IN("z", 1, 31));
+}
+
 static const op_case cases[] = {
+    { "max_pool2d 8", build_wide, 0, 6, false },       { "avg_pool2d 8", build_wide, 1, 6, true },
+    { "avg_pool2d pad", build_wide, 2, 6, true },      { "adaptive 8", build_wide, 3, 12, true },
+    { "concat 8", build_wide, 4, 1, true },            { "slice 8", build_wide, 5, 1, true },
+    { "softmax long", build_wide, 6, 2052, true },     { "log_softmax long", build_wide, 7, 2052, true },
+    { "l2 long", build_wide, 8, 2052, true },          { "cosine long", build_wide, 9, 2052, true },
+    { "layer_norm long", build_wide, 10, 2052, true }, { "cross_entropy long", build_wide, 11, 2052, true },
+    { "dice long", build_wide, 12, 2052, true },       { "mse long", build_wide, 13, 6156, true },
+    { "sum long", build_wide, 14, 2052, true },        { "mean long", build_wide, 15, 2052, true },
+    { "var long", build_wide, 16, 2052, true },        { "norm long", build_wide, 17, 2052, true },
+    { "max long", build_wide, 18, 1, false },          { "cosine loss 4", build_long_cosine, 1, 16640, true },
+    { "cosine across", build_long_cosine, 0, 33, true }, { "batch_norm", build_batch_norm_eval, 33, 105, false },
+    { "batch_norm 8", build_batch_norm_eval, 8, 105, false }, { "bn 8", build_batch_norm, 3, 35, false },
+    { "nearest up", build_resized, 128, 9, true },     { "nearest down", build_resized, 128 + 8 + 64, 1, true },
+    { "bicubic up", build_resized, 1, 64, true },      { "bicubic down, corners", build_resized, 1 + 8 + 16, 64, true },
+    { "bilinear wide", build_resized, 8 + 32 + 64, 64, true }, { "bicubic wide", build_resized, 1 + 8 + 32 + 64, 64, true },
+    { "bilinear 8", build_resized, 64, 16, true },     { "bicubic up, corners", build_resized, 1 + 16, 64, true },
+    { "unfold", build_patches, 0, 6, true },           { "adaptive 1d", build_patches, 1, 6, true },
+    { "adaptive up", build_patches, 2, 6, true },      { "add inside", build_broadcast, 0, 28, true },
+    { "sub inside", build_broadcast, 1, 28, true },    { "mul inside", build_broadcast, 2, 28, true },
+    { "div inside", build_broadcast, 3, 28, true },    { "mul outer", build_broadcast, 6, 420, true },
+    { "gelu", build_activation, ADZE_ACT_GELU, 1, true }, { "gelu_tanh", build_activation, ADZE_ACT_GELU_TANH, 1, true },
+    { "quick_gelu", build_activation, ADZE_ACT_QUICK_GELU, 1, true }, { "softplus", build_activation, ADZE_ACT_SOFTPLUS, 1, false },
+    { "log", build_activation, ADZE_ACT_LOG, 1, true }, { "sqrt", build_activation, ADZE_ACT_SQRT, 1, true },
     { "concat 1", build_concat, 1, 1, true },          { "concat last", build_concat, -1, 1, true },
     { "softmax last", build_softmax, 0, 31, true },    { "log_softmax last", build_softmax, 1, 31, true },
     { "softmax", build_softmax, 2, 33, true },         { "log_softmax", build_softmax, 3, 33, true },
