@@ -35,6 +35,7 @@ static const adze_option table[] = {
     { .name = "serve", .type = ADZE_OPTION_FLAG, .help = "one step per line on stdin, its seconds on stdout" },
     { .name = "profile", .type = ADZE_OPTION_FLAG, .help = "the time of each op beside its floor" },
     { .name = "json", .type = ADZE_OPTION_FLAG, .help = "the profile as JSON, step by step, and nothing else" },
+    { .name = "set", .type = ADZE_OPTION_PAIRS, .metavar = "KEY=VALUE", .help = "an option of the method" },
     { .name = "help", .letter = 'h', .type = ADZE_OPTION_FLAG, .properties = ADZE_OPTION_ACTION, .help = "this page" },
 };
 
@@ -52,12 +53,13 @@ typedef struct {
     adze_optim *optim[ADZE_TRAINING_OPTIMS];
     adze_value loss;
     float *picture, *cut[ADZE_GRAPH_CUTS];
+    int64_t step;
     bool cached;
 } training;
 
-/* Seconds of one step, and of its last part. */
+/* Seconds of one step, of what the method draws for it before, and of its last part. */
 typedef struct {
-    double total, optimizer;
+    double total, inputs, optimizer;
 } step_seconds;
 
 static void training_destroy(training *t)
@@ -123,6 +125,7 @@ static adze_status create_model(training *t, const adze_options *o)
     TRY(adze_backbone_find(name, &info));
     TRY(adze_options_create(&t->method_options));
     TRY(adze_options_add(t->method_options, t->method->options, t->method->n_options));
+    TRY(adze_options_apply_set(t->method_options, o));
     TRY(adze_graph_create(&t->backbone));
     adze_value image = adze_graph_input(t->backbone, "image", ADZE_SHAPE(1, 64, 64, 3));
     TRY(adze_backbone_build(t->backbone, info->name, image, &ADZE_BACKBONE_OPTS, tap, NULL));
@@ -139,8 +142,9 @@ static adze_status create_model(training *t, const adze_options *o)
     };
     TRY(t->method->create(&t->model, &setup));
     t->method->training(t->model, t->method->recipe->epochs, &t->parts);
-    REQUIRE(t->parts.n_parts == 1 && t->parts.n_inputs == 0, ADZE_EINVAL, "%s has several parts or inputs, which this program does not time",
-            t->method->name);
+    REQUIRE(t->parts.n_parts == 1, ADZE_EINVAL, "%s has several parts, which this program does not time", t->method->name);
+    for (int i = 0; i < t->parts.n_inputs; i++)
+        REQUIRE(!t->parts.input[i].per_picture, ADZE_EINVAL, "%s has inputs per picture, which this program does not time", t->method->name);
     TRY(fill_trainable(t->parts.params));
 done:
     return st;
@@ -175,17 +179,34 @@ done:
     return st;
 }
 
+/* The inputs that are drawn anew in every step, where the plan has them. */
+static adze_status draw(training *t)
+{
+    adze_status st = ADZE_OK;
+    const adze_training_at at = { .step = t->step++ };
+    for (int i = 0; i < t->parts.n_inputs; i++) {
+        const char *name = t->parts.input[i].name;
+        float *x = adze_plan_host_data(t->rest, adze_graph_find(t->split.rest[0].graph, name));
+        REQUIRE(x, ADZE_EINVAL, "input '%s' is not in host memory", name);
+        TRY(t->method->fill(t->model, &at, name, x));
+    }
+done:
+    return st;
+}
+
 static adze_status one_step(training *t, float *loss, step_seconds *s)
 {
     adze_status st = ADZE_OK;
     const double begin = adze_clock_seconds();
+    TRY(draw(t));
+    const double drawn = adze_clock_seconds();
     TRY(feed(t));
     TRY(adze_plan_run(t->rest));
     TRY(adze_plan_read(t->rest, t->loss, loss));
     const double before = adze_clock_seconds();
     for (int k = 0; k < t->parts.n_optims; k++) TRY(adze_optim_step(t->optim[k], t->method->recipe->lr * t->parts.optim[k].lr_factor));
     const double end = adze_clock_seconds();
-    *s = (step_seconds){ end - begin, end - before };
+    *s = (step_seconds){ end - begin, drawn - begin, end - before };
 done:
     return st;
 }
@@ -246,6 +267,17 @@ static adze_plan_step optimizer_step(const training *t, double seconds)
     }
     step.output = ADZE_SHAPE(n);
     return step;
+}
+
+/* What fill() writes, as one op. */
+static adze_plan_step inputs_step(const training *t, double seconds)
+{
+    int64_t n = 0;
+    for (int i = 0; i < t->parts.n_inputs; i++) {
+        adze_shape shape = adze_graph_shape(t->parts.graph, adze_graph_find(t->parts.graph, t->parts.input[i].name));
+        n += adze_shape_count(&shape);
+    }
+    return (adze_plan_step){ .op = "inputs", .kernel = "fill", .output = ADZE_SHAPE(n), .n_bytes = (double)n * sizeof(float), .seconds = seconds };
 }
 
 static double total_flops(const training *t)
@@ -327,19 +359,20 @@ static void print_row(const op_row *r, double total)
            100.0 * r->floor / r->seconds);
 }
 
-static adze_status print_profile(const training *t, double optimizer_s, double step_s, const rates *r)
+static adze_status print_profile(const training *t, const step_seconds *mean, const rates *r)
 {
     adze_status st = ADZE_OK;
     int n = 0;
-    op_row sum = { .part = "all", .op = "", .kernel = "" }, *rows = adze_calloc((size_t)step_count(t) + 1, sizeof *rows);
+    op_row sum = { .part = "all", .op = "", .kernel = "" }, *rows = adze_calloc((size_t)step_count(t) + 2, sizeof *rows);
     REQUIRE(rows, ADZE_ENOMEM, "no memory for a table");
     for (int32_t i = 0; i < step_count(t); i++) {
         const char *part;
         adze_plan_step s = step_at(t, i, &part);
         add_row(rows, &n, part, &s, r);
     }
-    adze_plan_step optimizer = optimizer_step(t, optimizer_s);
+    adze_plan_step optimizer = optimizer_step(t, mean->optimizer), inputs = inputs_step(t, mean->inputs);
     add_row(rows, &n, "update", &optimizer, r);
+    if (t->parts.n_inputs > 0) add_row(rows, &n, "before", &inputs, r);
     qsort(rows, (size_t)n, sizeof *rows, slower_first);
     for (int k = 0; k < n; k++) {
         sum.count += rows[k].count, sum.seconds += rows[k].seconds, sum.flops += rows[k].flops;
@@ -350,7 +383,7 @@ static adze_status print_profile(const training *t, double optimizer_s, double s
            "% of it");
     for (int k = 0; k < n; k++) print_row(&rows[k], sum.seconds);
     print_row(&sum, sum.seconds);
-    printf("mean step %.2f ms, %.2f ms of it outside the ops\n", 1e3 * step_s, 1e3 * (step_s - sum.seconds));
+    printf("mean step %.2f ms, %.2f ms of it outside the ops\n", 1e3 * mean->total, 1e3 * (mean->total - sum.seconds));
 done:
     adze_free(rows);
     return st;
@@ -367,22 +400,26 @@ static void json_step(adze_text *text, const char *part, const adze_plan_step *s
                      adze_shape_text(&s->output, shape), s->seconds, s->flops, s->n_bytes, floor_of(s, r), floor_of(s, r) / fmax(s->seconds, 1e-9));
 }
 
-static adze_status print_json(const training *t, double optimizer_s, double step_s, const rates *r)
+static adze_status print_json(const training *t, const step_seconds *mean, const rates *r)
 {
     adze_status st = ADZE_OK;
     adze_text text = ADZE_TEXT_EMPTY;
     adze_text_append(&text, "{\"machine\": ");
     adze_text_json(&text, adze_ctx_description(t->ctx));
     adze_text_printf(&text, ", \"threads\": %d, \"method\": \"%s\", \"matrix_flops_per_s\": %.0f, \"copy_bytes_per_s\": %.0f, "
-                     "\"step_seconds\": %.9f, \"steps\": [\n", adze_ctx_threads(t->ctx), t->method->name, r->matrix, r->copy, step_s);
+                     "\"step_seconds\": %.9f, \"steps\": [\n", adze_ctx_threads(t->ctx), t->method->name, r->matrix, r->copy, mean->total);
     for (int32_t i = 0; i < step_count(t); i++) {
         const char *part;
         adze_plan_step s = step_at(t, i, &part);
         json_step(&text, part, &s, r);
         adze_text_append(&text, ",\n");
     }
-    adze_plan_step optimizer = optimizer_step(t, optimizer_s);
+    adze_plan_step optimizer = optimizer_step(t, mean->optimizer), inputs = inputs_step(t, mean->inputs);
     json_step(&text, "update", &optimizer, r);
+    if (t->parts.n_inputs > 0) {
+        adze_text_append(&text, ",\n");
+        json_step(&text, "before", &inputs, r);
+    }
     adze_text_append(&text, "\n]}\n");
     TRY(adze_text_check(&text, "profile"));
     fputs(text.s, stdout);
@@ -435,9 +472,9 @@ static adze_status repeat(training *t, const adze_options *o)
     adze_status st = ADZE_OK;
     const bool json = adze_options_flag(o, "json"), table_wanted = json || adze_options_flag(o, "profile");
     const int64_t count = adze_options_int(o, "repeat");
-    double optimizer_s = 0.0, step_s = 0.0, *seconds = adze_calloc((size_t)count, sizeof *seconds);
+    step_seconds s, mean = { 0.0, 0.0, 0.0 };
+    double *seconds = adze_calloc((size_t)count, sizeof *seconds);
     float loss;
-    step_seconds s;
     rates r = { 0 };
     REQUIRE(seconds, ADZE_ENOMEM, "no memory for %lld times", (long long)count);
     if (table_wanted) {
@@ -449,14 +486,15 @@ static adze_status repeat(training *t, const adze_options *o)
     for (int64_t i = 0; i < count; i++) {
         TRY(one_step(t, &loss, &s));
         seconds[i] = s.total;
-        optimizer_s += s.optimizer / (double)count;
-        step_s += s.total / (double)count;
+        mean.optimizer += s.optimizer / (double)count;
+        mean.inputs += s.inputs / (double)count;
+        mean.total += s.total / (double)count;
         if (!json) printf("seconds %.9f loss %.7g\n", s.total, (double)loss);
         fflush(stdout);
     }
     if (!json) print_summary(t, o, seconds, count);
-    if (json) TRY(print_json(t, optimizer_s, step_s, &r));
-    else if (table_wanted) TRY(print_profile(t, optimizer_s, step_s, &r));
+    if (json) TRY(print_json(t, &mean, &r));
+    else if (table_wanted) TRY(print_profile(t, &mean, &r));
 done:
     adze_free(seconds);
     return st;

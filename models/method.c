@@ -5,9 +5,11 @@
 
 #include "models/patchcore.h"
 #include "models/rd.h"
+#include "models/simplenet.h"
 
 static const adze_method *const methods[] = {
     &adze_patchcore,
+    &adze_simplenet,
     &adze_rd,
 };
 

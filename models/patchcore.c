@@ -26,8 +26,8 @@
 #include "core/params.h"
 #include "core/philox.h"
 #include "core/plan.h"
-#include "models/backbone.h"
 #include "models/model_params.h"
+#include "models/patch_features.h"
 
 typedef enum { SAMPLER_APPROXIMATE, SAMPLER_EXACT, SAMPLER_FIRST, SAMPLER_NONE } sampler;
 typedef enum { DRAW_PHILOX, DRAW_NAMED } draw;
@@ -113,52 +113,16 @@ static void read_options(adze_model *m, const adze_options *o)
     if (m->sampler == SAMPLER_NONE) m->projection_dim = 0;
 }
 
-/* The taps named by `layers`, or those with strides 8 and 16. */
-static adze_status choose_taps(const adze_backbone_info *info, const char *layers, int tap[ADZE_PATCH_EMBED_LAYERS], int *n)
-{
-    adze_status st = ADZE_OK;
-    *n = 0;
-    if (!layers || !*layers) {
-        for (int i = 0; i < info->n_taps; i++)
-            if (info->stride[i] == 8 || info->stride[i] == 16) tap[(*n)++] = i;
-        return ADZE_OK;
-    }
-    for (const char *p = layers; *p;) {
-        size_t length = strcspn(p, ",");
-        char name[64];
-        REQUIRE(*n < ADZE_PATCH_EMBED_LAYERS, ADZE_EINVAL, "layers '%s': at most %d", layers, ADZE_PATCH_EMBED_LAYERS);
-        REQUIRE(length > 0 && length < sizeof name, ADZE_EINVAL, "layers '%s': names separated by commas", layers);
-        snprintf(name, sizeof name, "%.*s", (int)length, p);
-        TRY(adze_backbone_tap(info, name, &tap[(*n)++]));
-        p += length + (p[length] == ',');
-    }
-done:
-    return st;
-}
-
 static adze_status build_graph(adze_model *m, const char *layers)
 {
     adze_status st = ADZE_OK;
     const adze_model_setup *s = &m->setup;
-    const adze_backbone_info *info;
-    int use[ADZE_PATCH_EMBED_LAYERS], n_use, deepest = 0;
-    TRY(adze_backbone_find(s->backbone, &info));
-    TRY(choose_taps(info, layers, use, &n_use));
-    for (int i = 0; i < n_use; i++) deepest = use[i] > deepest ? use[i] : deepest;
-
+    const adze_patch_embed_opts embed = { .patch = (int)m->patch, .pretrain_dim = m->pretrain_dim, .target_dim = m->target_dim };
+    patch_features features;
     TRY(adze_graph_create(&m->graph));
-    m->image = adze_graph_input(m->graph, "image", ADZE_SHAPE(s->batch, s->H, s->W, 3));
-    adze_backbone_opts opts = ADZE_BACKBONE_OPTS;
-    opts.prefix = "backbone.";
-    opts.folded = s->folded;
-    opts.last_tap = deepest;
-    adze_value tap[ADZE_BACKBONE_TAPS], feature[ADZE_PATCH_EMBED_LAYERS];
-    TRY(adze_backbone_build(m->graph, s->backbone, m->image, &opts, tap, NULL));
-    for (int i = 0; i < n_use; i++) feature[i] = tap[use[i]];
-    adze_shape grid = adze_graph_shape(m->graph, feature[0]);
-    m->h = grid.dim[1], m->w = grid.dim[2], m->D = m->target_dim;
-    adze_patch_embed_opts embed = { .patch = (int)m->patch, .pretrain_dim = m->pretrain_dim, .target_dim = m->target_dim };
-    m->embedding = adze_patch_embed(m->graph, feature, n_use, &embed);
+    TRY(patch_features_build(m->graph, s, layers, &embed, &features));
+    m->image = features.image, m->embedding = features.rows;
+    m->h = features.h, m->w = features.w, m->D = m->target_dim;
     adze_graph_output(m->graph, "embedding", m->embedding);
     m->projected = ADZE_NONE;
     if (s->fit && m->projection_dim > 0) {
@@ -253,7 +217,6 @@ static adze_status patchcore_create(adze_model **out, const adze_model_setup *se
     REQUIRE(m, ADZE_ENOMEM, "patchcore: %zu host bytes", sizeof *m);
     m->setup = *setup;
     read_options(m, setup->options);
-    REQUIRE(m->patch % 2 == 1, ADZE_EINVAL, "patch=%" PRId64 ", want an odd number", m->patch);
     TRY(build_graph(m, adze_options_string(setup->options, "layers")));
     TRY(adze_params_create(&m->params, setup->ctx, m->graph));
     TRY(load_weights(m));

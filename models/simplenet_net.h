@@ -20,7 +20,6 @@ typedef struct {
 
 /* Values of a training graph; further ones for tests. */
 typedef struct {
-    adze_value projected; /* (N,P,D) */
     adze_value hidden;    /* (2N,P,hidden): first linear of [f; f + noise] */
     adze_value activated; /* the same behind batch norm and leaky ReLU */
     adze_value scores;    /* (2N,P,1): good features score high */

@@ -116,6 +116,10 @@ static adze_status make_inputs(trainer *t)
         int64_t n = adze_shape_count(&shape);
         REQUIRE(!in->per_picture || shape.dim[0] == t->o.batch, ADZE_EINTERNAL, "training: input '%s' has no rows of pictures", in->name);
         t->input_floats[i] = in->per_picture ? n / t->o.batch : n;
+        bool staged = in->per_picture; /* else it is filled where the plan has it, if the host can */
+        for (int k = 0; k < t->parts.n_parts; k++)
+            staged |= t->part[k].plan && t->part[k].input[i] != ADZE_NONE && !adze_plan_host_data(t->part[k].plan, t->part[k].input[i]);
+        if (!staged) continue;
         REQUIRE(t->input[i] = adze_calloc((size_t)n, sizeof(float)), ADZE_ENOMEM, "training: input '%s'", in->name);
     }
 done:
@@ -445,8 +449,9 @@ static adze_status one_run(trainer *t, const adze_training_at *at, trainer_step 
     float loss, term;
     for (int i = 0; i < t->parts.n_inputs; i++) {
         if (t->parts.input[i].per_picture || p->input[i] == ADZE_NONE) continue;
-        TRY(t->o.method->fill(t->o.model, at, t->parts.input[i].name, t->input[i]));
-        TRY(adze_plan_write(p->plan, p->input[i], t->input[i]));
+        float *x = t->input[i] ? t->input[i] : adze_plan_host_data(p->plan, p->input[i]);
+        TRY(t->o.method->fill(t->o.model, at, t->parts.input[i].name, x));
+        if (x == t->input[i]) TRY(adze_plan_write(p->plan, p->input[i], x));
     }
     TRY(adze_plan_run(p->plan));
     TRY(adze_plan_read(p->plan, p->loss, &loss));

@@ -66,7 +66,7 @@ CLONES static void apply_rows(const float *x, const float *residual, const float
         if (slope == 0.0f)
             for (int64_t k = 0; k < C; k++) y[k] = y[k] > 0.0f ? y[k] : 0.0f;
         else if (slope != 1.0f)
-            for (int64_t k = 0; k < C; k++) y[k] = y[k] > 0.0f ? y[k] : slope * y[k];
+            for (int64_t k = 0; k < C; k++) y[k] = (y[k] > 0.0f ? y[k] : 0.0f) + slope * (y[k] < 0.0f ? y[k] : 0.0f);
     }
 }
 
@@ -120,7 +120,7 @@ CLONES static void gradient_sums(const float *x, const float *dy, const float *y
     double s[BLOCK] = { 0.0 }, p[BLOCK] = { 0.0 };
     for (int64_t r = 0; r < rows; r++)
         for (int64_t k = 0; k < width; k++) {
-            float dz = y && !(y[r * C + k] > 0.0f) ? slope * dy[r * C + k] : dy[r * C + k];
+            float factor = y && !(y[r * C + k] > 0.0f) ? slope : 1.0f, dz = factor * dy[r * C + k]; /* no branch */
             s[k] += dz;
             p[k] += (double)dz * ((x[r * C + k] - mean[k]) * rstd[k]);
         }
@@ -137,7 +137,7 @@ CLONES static void gradient_rows(gradient_args g, int64_t from, int64_t rows, in
 {
     for (int64_t i = from * C, end = (from + rows) * C; i < end; i += C)
         for (int64_t k = 0; k < C; k++) {
-            float dz = g.y && !(g.y[i + k] > 0.0f) ? g.slope * g.dy[i + k] : g.dy[i + k];
+            float factor = g.y && !(g.y[i + k] > 0.0f) ? g.slope : 1.0f, dz = factor * g.dy[i + k];
             float h = (g.x[i + k] - g.mean[k]) * g.rstd[k], dx = g.a[k] * dz + g.b[k] * h + g.d[k];
             if (g.dr) g.dr[i + k] = g.add_r ? g.dr[i + k] + dz : dz; /* may lie where dy is: dz was read before */
             if (g.dx) g.dx[i + k] = g.add_x ? g.dx[i + k] + dx : dx;

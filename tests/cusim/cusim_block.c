@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "cusim_impl.h"
 
@@ -14,10 +13,11 @@
 #error "the fibre switch is written for x86-64"
 #endif
 
-enum { STACK_BYTES = 64 * 1024, GUARD_BYTES = 4096, SHARED_ARRAYS = 64, RED_ZONE_BYTES = 128, NAMED_BARRIERS = 16 };
+enum { SHARED_ARRAYS = 64, RED_ZONE_BYTES = 128, NAMED_BARRIERS = 16 };
 
 typedef struct {
     const void *key;
+    const char *name;
     unsigned char *at;
     size_t n_bytes;
 } shared_array;
@@ -37,17 +37,23 @@ static struct {
     shared_array arrays[SHARED_ARRAYS];
     size_t n_arrays, static_bytes, shared_top;
     uint64_t random;
+    int until_yield; /* accesses left */
     void *scheduler_sp;
     cusim_thread threads[CUSIM_MAX_THREADS];
 } block;
 
-__thread const cusim_place *cusim_self __attribute__((tls_model("initial-exec")));
+__thread const cusim_place *cusim_self __attribute__((tls_model("initial-exec"))); /* NULL in host code */
 cusim_schedule cusim_the_schedule;
 
-static unsigned char *stacks;          /* all fibres' stacks, each above a guard page */
-static unsigned char *shared_memory;   /* the running block's */
-
 /* --- fibres --- */
+
+static uint64_t random_next(void)
+{
+    block.random ^= block.random << 13;
+    block.random ^= block.random >> 7;
+    block.random ^= block.random << 17;
+    return block.random;
+}
 
 void cusim_switch(void **save_sp, void *load_sp);
 __asm__(".text\n.p2align 4\n.type cusim_switch,@function\ncusim_switch:\n"
@@ -56,13 +62,11 @@ __asm__(".text\n.p2align 4\n.type cusim_switch,@function\ncusim_switch:\n"
         "popq %r15\npopq %r14\npopq %r13\npopq %r12\npopq %rbx\npopq %rbp\nret\n"
         ".size cusim_switch,.-cusim_switch\n");
 
-static unsigned index_of(const cusim_thread *f) { return (unsigned)(f - block.threads); }
-
 static void leave(void) { cusim_switch(&block.self->sp, block.scheduler_sp); }
 
 static void make_ready(cusim_thread *f)
 {
-    unsigned i = index_of(f);
+    unsigned i = f->index;
     f->state = CUSIM_READY;
     block.ready[i / CUSIM_WARP] |= 1u << (i % CUSIM_WARP);
 }
@@ -70,7 +74,7 @@ static void make_ready(cusim_thread *f)
 static void wait_as(cusim_thread_state state, const char *file, int line)
 {
     cusim_thread *f = block.self;
-    unsigned i = index_of(f);
+    unsigned i = f->index;
     f->state = state;
     f->file = file;
     f->line = line;
@@ -84,6 +88,8 @@ static void deliver_copies(cusim_thread *f, unsigned end)
     size_t n = 0;
     for (; n < f->n_copies && f->copies[n].group < end; n++) {
         const cusim_copy *c = &f->copies[n];
+        if (c->n_valid > 0) cusim_access(f, c->global, (size_t)c->n_valid, false, c->pc);
+        cusim_arrive(f, c->shared, (size_t)c->n_bytes, c->pc);
         memcpy(c->shared, c->global, (size_t)c->n_valid);
         memset((char *)c->shared + c->n_valid, 0, (size_t)(c->n_bytes - c->n_valid));
     }
@@ -102,8 +108,9 @@ static void fibre_main(void)
 
 static void start_fibre(cusim_thread *f)
 {
-    unsigned i = index_of(f);
-    void **top = (void **)(stacks + (size_t)(i + 1) * (STACK_BYTES + GUARD_BYTES));
+    unsigned i = f->index;
+    unsigned char *stacks = cusim_memory.base + cusim_memory.shared_end; /* each above a guard page */
+    void **top = (void **)(stacks + (size_t)(i + 1) * (CUSIM_STACK_BYTES + CUSIM_GUARD_BYTES));
     *--top = NULL; /* fibre_main has no caller, and its stack is aligned as after a call */
     *--top = (void *)fibre_main;
     top -= 6;
@@ -160,12 +167,15 @@ int cusim_barrier(cusim_vote vote, int predicate, const char *file, int line)
         const cusim_thread *t = &block.threads[i];
         sum += t->vote;
         if (t->line != line || strcmp(t->file, file) != 0)
-            cusim_fault(t, "divergent barrier: waits at %s:%d, thread %u at %s:%d", t->file, t->line, index_of(f), file, line);
+            cusim_fault(t, "divergent barrier: waits at %s:%d, thread %u at %s:%d", t->file, t->line, f->index, file, line);
     }
     int result = block.vote == CUSIM_VOTE_COUNT ? sum : block.vote == CUSIM_VOTE_AND ? sum == (int)block.n_threads : sum > 0;
     block.n_waiting = 0;
+    cusim_time.era++;
     for (unsigned i = 0; i < block.n_threads; i++) {
         block.threads[i].vote = result;
+        block.threads[i].era = cusim_time.era;
+        block.threads[i].warp_syncs = 0;
         make_ready(&block.threads[i]);
     }
     return result;
@@ -188,9 +198,13 @@ void cusim_named_barrier(int id, int threads, bool wait, const char *file, int l
         return;
     }
     b->arrived = 0;
+    cusim_time.era++;
+    if (wait) f->era = cusim_time.era;
     for (unsigned i = 0; i < block.n_threads; i++) {
         cusim_thread *t = &block.threads[i];
-        if (t->state == CUSIM_AT_NAMED_BARRIER && t->lane_arg == id) make_ready(t);
+        if (t->state != CUSIM_AT_NAMED_BARRIER || t->lane_arg != id) continue;
+        t->era = cusim_time.era;
+        make_ready(t);
     }
 }
 
@@ -239,12 +253,14 @@ static void complete_warp_op(cusim_thread *warp, cusim_warp_op op, unsigned mask
 {
     uint64_t value[CUSIM_WARP], votes = 0, total = 0;
     bool first = true, all_equal = true;
+    unsigned syncs = 0;
     uint64_t first_value = 0;
     if (op == CUSIM_MMA) cusim_complete_mma(warp);
     if (op == CUSIM_LDMATRIX) cusim_complete_ldmatrix(warp);
     for (int i = 0; i < CUSIM_WARP; i++) {
         if (!(mask >> i & 1)) continue;
         value[i] = warp[i].value;
+        if (warp[i].warp_syncs > syncs) syncs = warp[i].warp_syncs;
         votes |= (uint64_t)(value[i] != 0) << i;
         total = first ? value[i] : reduce_pair(op, total, value[i]);
         if (first) first_value = value[i];
@@ -255,7 +271,7 @@ static void complete_warp_op(cusim_thread *warp, cusim_warp_op op, unsigned mask
         if (!(mask >> i & 1)) continue;
         cusim_thread *f = &warp[i];
         switch (op) {
-        case CUSIM_SYNC:
+        case CUSIM_SYNC: f->warp_syncs = syncs + 1; break;
         case CUSIM_LDMATRIX:
         case CUSIM_MMA: break;
         case CUSIM_SHFL:
@@ -287,7 +303,7 @@ static void complete_warp_op(cusim_thread *warp, cusim_warp_op op, unsigned mask
 uint64_t cusim_warp(cusim_warp_op op, unsigned mask, uint64_t value, int lane, int width, const char *file, int line)
 {
     cusim_thread *f = block.self;
-    unsigned me = index_of(f), my_lane = me % CUSIM_WARP, first = me - my_lane;
+    unsigned me = f->index, my_lane = me % CUSIM_WARP, first = me - my_lane;
     cusim_thread *warp = &block.threads[first];
     if (!(mask >> my_lane & 1))
         cusim_fault(f, "%s at %s:%d: lane %u is not in its own mask %08x", op_names[op], file, line, my_lane, mask);
@@ -319,11 +335,16 @@ uint64_t cusim_warp(cusim_warp_op op, unsigned mask, uint64_t value, int lane, i
     return f->value;
 }
 
-unsigned cusim_active_mask(void) { return 1u << (index_of(block.self) % CUSIM_WARP); }
+unsigned cusim_active_mask(void) { return 1u << (block.self->index % CUSIM_WARP); }
 
 void cusim_fence(void) {}
 
-void cusim_acquire_blocks(void) {}
+void cusim_acquire_blocks(void) { cusim_time.acquired = true; }
+
+void cusim_float_atomic(const char *file, int line)
+{
+    cusim_fault(block.self, "floating-point atomic at %s:%d: its result depends on the order of the threads", file, line);
+}
 
 /* --- copies that happen when they are waited for --- */
 
@@ -340,7 +361,9 @@ void cusim_cp_async(void *shared, const void *global, int n_bytes, int n_valid)
         f->copies = grown;
         f->copies_capacity = capacity;
     }
-    f->copies[f->n_copies++] = (cusim_copy){shared, global, n_bytes, n_valid, f->group};
+    const void *pc = __builtin_return_address(0);
+    cusim_await(f, shared, (size_t)n_bytes, pc);
+    f->copies[f->n_copies++] = (cusim_copy){shared, global, n_bytes, n_valid, f->group, pc};
 }
 
 void cusim_cp_async_commit(void) { block.self->group++; }
@@ -353,12 +376,13 @@ void cusim_cp_async_wait(int pending)
 
 /* --- shared memory --- */
 
-static void *shared_take(const void *key, size_t n_bytes)
+static void *shared_take(const void *key, const char *name, size_t n_bytes)
 {
+    unsigned char *memory = cusim_memory.base + cusim_memory.device_end;
     shared_array *a = &block.arrays[block.n_arrays++];
-    size_t take = (n_bytes + 127) / 128 * 128;
-    *a = (shared_array){.key = key, .at = shared_memory + block.shared_top, .n_bytes = n_bytes};
-    block.shared_top += take + RED_ZONE_BYTES;
+    *a = (shared_array){.key = key, .name = name, .at = memory + block.shared_top, .n_bytes = n_bytes};
+    memset(cusim_memory.state + cusim_memory.device_end + block.shared_top, CUSIM_LIVE, n_bytes);
+    block.shared_top += (n_bytes + 127) / 128 * 128 + RED_ZONE_BYTES;
     return a->at;
 }
 
@@ -371,20 +395,29 @@ void *cusim_shared_static(const void *key, const char *name, size_t n_bytes)
         block.n_arrays == SHARED_ARRAYS)
         cusim_fault(block.self, "too much shared memory: %zu bytes static with %s, %zu dynamic", block.static_bytes, name,
                     block.call->shared_bytes);
-    return shared_take(key, n_bytes);
+    return shared_take(key, name, n_bytes);
 }
 
 void *cusim_shared_dynamic(void) { return block.arrays[0].at; } /* run_block() puts it first */
 
-/* --- the scheduler --- */
-
-static uint64_t random_next(void)
+void cusim_describe_shared(const void *p, char *text, size_t text_bytes)
 {
-    block.random ^= block.random << 13;
-    block.random ^= block.random >> 7;
-    block.random ^= block.random << 17;
-    return block.random;
+    const shared_array *a = NULL;
+    for (size_t i = 0; i < block.n_arrays; i++)
+        if (block.arrays[i].at <= (const unsigned char *)p) a = &block.arrays[i];
+    size_t at = (size_t)((const unsigned char *)p - a->at);
+    if (at < a->n_bytes) snprintf(text, text_bytes, "byte %zu of the shared array %s of %zu", at, a->name, a->n_bytes);
+    else snprintf(text, text_bytes, "%zu bytes past the end of the shared array %s of %zu", at - a->n_bytes, a->name, a->n_bytes);
 }
+
+void cusim_maybe_yield(void)
+{
+    if (--block.until_yield > 0) return;
+    block.until_yield = (int)(random_next() % 61) + 1;
+    leave();
+}
+
+/* --- the scheduler --- */
 
 static void run_fibre(unsigned i)
 {
@@ -428,15 +461,24 @@ static void report_stuck(void)
     const cusim_thread *a = NULL, *b = NULL;
     for (unsigned i = 0; i < block.n_threads; i++) {
         const cusim_thread *f = &block.threads[i];
+        for (unsigned lane = 0; f->state == CUSIM_AT_WARP_OP && lane < CUSIM_WARP; lane++) {
+            if (!(f->mask >> lane & 1) || block.threads[i / CUSIM_WARP * CUSIM_WARP + lane].state != CUSIM_DONE) continue;
+            stuck(f, "%s at %s:%d: mask %08x names lane %u, which has left the kernel", op_names[f->op], f->file, f->line, f->mask,
+                  lane);
+            return;
+        }
+    }
+    for (unsigned i = 0; i < block.n_threads; i++) {
+        const cusim_thread *f = &block.threads[i];
         if (f->state != CUSIM_DONE && !a) a = f;
         if (a && (f->state != a->state || f->line != a->line || strcmp(f->file, a->file) != 0)) b = f;
     }
     if (!b)
         stuck(a, "deadlock: all threads wait at %s:%d", a->file, a->line);
     else if (a->state == CUSIM_AT_BARRIER && b->state == CUSIM_DONE)
-        stuck(a, "divergent barrier: waits at %s:%d, thread %u has left the kernel", a->file, a->line, index_of(b));
+        stuck(a, "divergent barrier: waits at %s:%d, thread %u has left the kernel", a->file, a->line, b->index);
     else
-        stuck(a, "deadlock: waits at %s:%d, thread %u at %s:%d", a->file, a->line, index_of(b), b->file, b->line);
+        stuck(a, "deadlock: waits at %s:%d, thread %u at %s:%d", a->file, a->line, b->index, b->file, b->line);
 }
 
 static void run_block(uint3 index)
@@ -444,8 +486,10 @@ static void run_block(uint3 index)
     const cusim_kernel_call *c = block.call;
     block.n_alive = block.n_threads;
     block.n_waiting = 0;
+    memset(cusim_memory.state + cusim_memory.device_end, 0, block.shared_top); /* the block before */
     block.n_arrays = block.static_bytes = block.shared_top = 0;
-    shared_take(NULL, c->shared_bytes);
+    shared_take(NULL, "(dynamic)", c->shared_bytes);
+    cusim_begin_block();
     memset(block.ready, 0, sizeof block.ready);
     memset(block.named, 0, sizeof block.named);
     for (unsigned i = 0; i < block.n_threads; i++) {
@@ -454,6 +498,9 @@ static void run_block(uint3 index)
         f->place.block = index;
         f->place.block_dim = c->block;
         f->place.grid_dim = c->grid;
+        f->index = i;
+        f->era = cusim_time.era;
+        f->warp_syncs = 0;
         f->n_copies = 0;
         f->group = 0;
         start_fibre(f);
@@ -462,30 +509,17 @@ static void run_block(uint3 index)
         if (!run_pass()) report_stuck();
 }
 
-static bool reserve(void)
-{
-    if (stacks) return true;
-    size_t pitch = STACK_BYTES + GUARD_BYTES, n_bytes = pitch * CUSIM_MAX_THREADS;
-    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    unsigned char *s = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
-    if (s == MAP_FAILED) return false;
-    for (size_t i = 0; i < CUSIM_MAX_THREADS; i++) mprotect(s + i * pitch, GUARD_BYTES, PROT_NONE);
-    shared_memory = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, flags, -1, 0);
-    if (shared_memory == MAP_FAILED) return false;
-    stacks = s;
-    return true;
-}
-
 bool cusim_run_kernel(const cusim_kernel_call *call)
 {
-    if (!reserve()) {
-        cusim_report("no memory for the stacks of the fibres");
+    if (!cusim_reserve() || !cusim_begin_launch(call)) {
+        cusim_report("%s: no address space for the emulator's tables", call->name);
         return false;
     }
     block.call = call;
     block.failed = false;
     block.n_threads = call->block.x * call->block.y * call->block.z;
     block.n_warps = (block.n_threads + CUSIM_WARP - 1) / CUSIM_WARP;
+    block.until_yield = 1;
     block.random = cusim_the_schedule.seed * 0x9e3779b97f4a7c15u + 1;
     uint64_t n_blocks = (uint64_t)call->grid.x * call->grid.y * call->grid.z;
     for (uint64_t k = 0; k < n_blocks && !block.failed; k++) {

@@ -9,6 +9,26 @@
 static int64_t n_errors;
 static char first_error[512];
 
+/* The environment's choice; a wrong one is told and ignored. */
+__attribute__((constructor)) static void read_environment(void)
+{
+    const char *schedule = getenv("ADZE_CUSIM_SCHEDULE"), *checks = getenv("ADZE_CUSIM_CHECKS");
+    if (schedule && !cusim_set_schedule(schedule))
+        cusim_report("ADZE_CUSIM_SCHEDULE=%s: want forward, reverse, warps or random:SEED", schedule);
+    if (checks && !cusim_set_checks(checks)) cusim_report("ADZE_CUSIM_CHECKS=%s: want off, fast or full", checks);
+}
+
+bool cusim_set_checks(const char *checks)
+{
+    static const char *const names[] = {[CUSIM_CHECKS_OFF] = "off", [CUSIM_CHECKS_FAST] = "fast", [CUSIM_CHECKS_FULL] = "full"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(checks, names[i]) == 0) {
+            cusim_the_checks = (cusim_checks)i;
+            return true;
+        }
+    return false;
+}
+
 bool cusim_set_schedule(const char *schedule)
 {
     static const char *const names[] = {[CUSIM_FORWARD] = "forward", [CUSIM_REVERSE] = "reverse", [CUSIM_WARPS] = "warps"};
@@ -44,5 +64,5 @@ void cusim_clear(void)
 {
     n_errors = 0;
     first_error[0] = '\0';
-    cudaGetLastError();
+    cusim_revive_device();
 }

@@ -15,6 +15,7 @@ typedef struct {
     const unsigned char *row;
     int n_matrices;
     bool transposed;
+    const void *pc;
 } ldmatrix_operands;
 
 void cusim_mma(cusim_mma_kind kind, void *d, const uint32_t *a, const uint32_t *b)
@@ -25,7 +26,7 @@ void cusim_mma(cusim_mma_kind kind, void *d, const uint32_t *a, const uint32_t *
 
 void cusim_ldmatrix(uint32_t *r, const void *row, int n_matrices, bool transposed)
 {
-    ldmatrix_operands o = {r, row, n_matrices, transposed};
+    ldmatrix_operands o = {r, row, n_matrices, transposed, __builtin_return_address(0)};
     cusim_warp(CUSIM_LDMATRIX, 0xffffffffu, (uint64_t)(uintptr_t)&o, 0, CUSIM_WARP, "ldmatrix", 0);
 }
 
@@ -94,6 +95,7 @@ void cusim_complete_ldmatrix(cusim_thread *warp)
         for (int r = 0; r < 8; r++) {
             const unsigned char *row = lane[8 * m + r]->row;
             if ((uintptr_t)row % 16 != 0) cusim_fault(&warp[8 * m + r], "ldmatrix: row at %p is not 16-byte aligned", (const void *)row);
+            cusim_access(&warp[8 * m + r], row, 16, false, lane[8 * m + r]->pc);
             memcpy(element_of[r], row, 16);
         }
         for (int l = 0; l < CUSIM_WARP; l++) {

@@ -1,12 +1,15 @@
-/* test_cusim.c - the emulator runs kernels right, under every schedule. */
+/* test_cusim.c - the emulator runs kernels right and finds every mistake of cusim_mistakes.cu, under every schedule. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 
 #include <cmocka.h>
 
 #include "cusim.h"
+#include "tests/cusim/cusim_mistakes.h"
 #include "tests/cusim/test_cusim_kernels.h"
 
 static const char *const schedules[] = {"forward", "reverse", "warps", "random:1", "random:2"};
@@ -75,9 +78,62 @@ static void copies_asynchronously(void **state)
     cudaFree(p);
 }
 
+/* Every mistake is told, in the words that the table of the README promises. */
+static void finds_mistakes(void **state)
+{
+    (void)state;
+    int missed = 0;
+    for (size_t i = 0; i < cusim_n_mistakes; i++)
+        for (size_t s = 0; s < sizeof schedules / sizeof *schedules; s++) {
+            const cusim_mistake *m = &cusim_mistakes[i];
+            assert_true(cusim_set_schedule(schedules[s]));
+            m->run(false);
+            bool found = cusim_error_count() > 0 && strstr(cusim_first_error(), m->report);
+            if (!found) print_error("%s, %s: want '%s', got '%s'\n", m->name, schedules[s], m->report, cusim_first_error());
+            missed += !found;
+            cusim_clear();
+        }
+    assert_int_equal(missed, 0);
+}
+
+/* The same programs without the mistake pass. */
+static void finds_nothing_else(void **state)
+{
+    (void)state;
+    int wrong = 0;
+    for (size_t i = 0; i < cusim_n_mistakes; i++)
+        for (size_t s = 0; s < sizeof schedules / sizeof *schedules; s++) {
+            assert_true(cusim_set_schedule(schedules[s]));
+            cusim_mistakes[i].run(true);
+            bool clean = cusim_error_count() == 0 && cudaGetLastError() == cudaSuccess;
+            if (!clean) print_error("%s, %s: '%s'\n", cusim_mistakes[i].name, schedules[s], cusim_first_error());
+            wrong += !clean;
+            cusim_clear();
+        }
+    assert_int_equal(wrong, 0);
+}
+
+/* The README's table has every mistake. */
+static void readme_names_mistakes(void **state)
+{
+    (void)state;
+    static char text[1 << 16];
+    FILE *f = fopen("tests/cusim/README.md", "r");
+    assert_non_null(f);
+    size_t n = fread(text, 1, sizeof text - 1, f);
+    fclose(f);
+    text[n] = '\0';
+    for (size_t i = 0; i < cusim_n_mistakes; i++) {
+        char name[80];
+        snprintf(name, sizeof name, "`%s`", cusim_mistakes[i].name);
+        if (!strstr(text, name)) fail_msg("%s is not in the table", name);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(sums_blocks), cmocka_unit_test(multiplies_matrices),
-                                       cmocka_unit_test(copies_asynchronously)};
+                                       cmocka_unit_test(copies_asynchronously), cmocka_unit_test(finds_mistakes),
+                                       cmocka_unit_test(finds_nothing_else), cmocka_unit_test(readme_names_mistakes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,7 +2,7 @@
 # No sanitizer here: kernels are instrumented for the emulator's own checks, and run on stacks of its own.
 enable_language(CXX)
 set(ADZE_CUSIM_FLAGS -Wall -Wextra -Wshadow -Wvla -ffp-contract=off -fno-math-errno -O2 -g1)
-set(ADZE_CUSIM_KERNEL_FLAGS ${ADZE_CUSIM_FLAGS} -std=c++20 -fno-exceptions -fno-tree-vectorize -fno-tree-slp-vectorize
+set(ADZE_CUSIM_KERNEL_FLAGS ${ADZE_CUSIM_FLAGS} -std=c++20 -fsanitize=thread -fno-exceptions -fno-tree-vectorize -fno-tree-slp-vectorize
     -fno-tree-loop-distribute-patterns -Wno-unused-function -Wno-unused-parameter -Wno-unknown-pragmas)
 
 # cusim_kernels(target files...): objects of .cu files for the emulator.
@@ -14,7 +14,8 @@ function(cusim_kernels target)
   target_include_directories(${target} BEFORE PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/cusim/include)
 endfunction()
 
-add_library(adze_cusim SHARED cusim/cusim_block.c cusim/cusim_report.c cusim/cusim_runtime.c cusim/cusim_tensor.c)
+add_library(adze_cusim SHARED cusim/cusim_block.c cusim/cusim_check.c cusim/cusim_memory.c cusim/cusim_report.c
+            cusim/cusim_runtime.c cusim/cusim_stream.c cusim/cusim_tensor.c)
 set_target_properties(adze_cusim PROPERTIES PREFIX "" COMPILE_OPTIONS "${ADZE_CUSIM_FLAGS}" LINKER_LANGUAGE CXX)
 target_compile_definitions(adze_cusim PUBLIC ADZE_CUSIM)
 target_include_directories(adze_cusim BEFORE PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/cusim/include)
@@ -49,6 +50,6 @@ function(adze_cuda_test file)
 endfunction()
 
 adze_cuda_test(cusim/test_cusim.c)
-cusim_kernels(test_cusim_kernels cusim/test_cusim_kernels.cu)
+cusim_kernels(test_cusim_kernels cusim/cusim_mistakes.cu cusim/test_cusim_kernels.cu)
 target_sources(test_cusim PRIVATE $<TARGET_OBJECTS:test_cusim_kernels>)
 set_target_properties(test_cusim PROPERTIES LINKER_LANGUAGE CXX)

@@ -76,6 +76,17 @@ done:
     return st;
 }
 
+/* The projection by itself, which the network never makes. */
+static void keep_projected(sn_case *c)
+{
+    char weight[128], bias[128];
+    int64_t D = golden_int(c->g->setup, "target_embed", 0);
+    snprintf(weight, sizeof weight, "%s%slayers.0fc.weight", c->prefix, SIMPLENET_PROJECTION);
+    snprintf(bias, sizeof bias, "%s%slayers.0fc.bias", c->prefix, SIMPLENET_PROJECTION);
+    adze_value w = adze_graph_param(c->graph, weight, ADZE_SHAPE(D, D), true), b = adze_graph_param(c->graph, bias, ADZE_SHAPE(D), true);
+    adze_graph_output(c->graph, "projected", adze_linear(c->graph, c->embed, w, b));
+}
+
 static adze_status build(sn_case *c, bool train)
 {
     adze_status st = ADZE_OK;
@@ -91,7 +102,7 @@ static adze_status build(sn_case *c, bool train)
     if (train) {
         c->noise = adze_graph_input(c->graph, "noise", adze_graph_shape(c->graph, c->embed));
         TRY(simplenet_net_train(c->graph, c->embed, c->noise, &net, &c->net));
-        adze_graph_output(c->graph, "projected", c->net.projected);
+        keep_projected(c);
         adze_graph_output(c->graph, "hidden", c->net.hidden);
         adze_graph_output(c->graph, "activated", c->net.activated);
         adze_graph_output(c->graph, "loss", plan.loss = c->net.loss);

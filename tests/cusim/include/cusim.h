@@ -18,6 +18,9 @@ extern "C" {
 /* "forward", "reverse", "warps" or "random:SEED"; false if it is none of these. */
 bool cusim_set_schedule(const char *schedule);
 
+/* "off", "fast" (bounds, life, alignment, initialisation) or "full" (races as well; the default); false if none of these. */
+bool cusim_set_checks(const char *checks);
+
 /* Failed checks since the start or the last cusim_clear(), and the text of the first of them ("" if there was none).
  * Every failed check makes the launch or the next synchronisation return cudaErrorAssert, and all calls after it. */
 int64_t cusim_error_count(void);
@@ -28,8 +31,13 @@ void cusim_clear(void);
  * is deferred), also from a captured graph. It may read and write device memory through cusim_read() and cusim_write(). */
 cudaError_t cusim_enqueue(cudaStream_t stream, const char *name, void (*run)(void *args), const void *args, size_t args_bytes);
 
-/* For `run`: copies out of and into device memory; a range that is not wholly inside one live allocation, or bytes read
- * that nobody wrote, are failed checks and give false. */
+/* For `run`, where device memory may be touched directly: checks that the range is wholly inside one live allocation, and
+ * before reading that somebody wrote it; after cusim_check_write() it counts as written. False after a failed check, which
+ * names `who`. */
+bool cusim_check_read(const void *p, size_t n_bytes, const char *who);
+bool cusim_check_write(void *p, size_t n_bytes, const char *who);
+
+/* The same with a copy. */
 bool cusim_read(void *to_host, const void *from, size_t n_bytes);
 bool cusim_write(void *to, const void *from_host, size_t n_bytes);
 

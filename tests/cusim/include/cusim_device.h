@@ -173,6 +173,10 @@ static inline unsigned atomicInc(unsigned *p, unsigned limit)
     return old;
 }
 
+/* Floating-point atomics depend on the order of the threads: a failed check. */
+static inline float atomicAdd(float *, float, CUSIM_HERE) { return cusim_float_atomic(file, line), 0.0f; }
+static inline double atomicAdd(double *, double, CUSIM_HERE) { return cusim_float_atomic(file, line), 0.0; }
+
 /* --- memory --- */
 
 template <typename T> static inline T __ldg(const T *p) { return *p; }

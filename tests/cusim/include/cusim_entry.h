@@ -54,6 +54,9 @@ void cusim_named_barrier(int id, int threads, bool wait, const char *file, int l
 void cusim_fence(void);
 void cusim_acquire_blocks(void);
 
+/* Always a failed check: floating-point atomics are not for us. */
+void cusim_float_atomic(const char *file, int line);
+
 #ifdef __cplusplus
 }
 #endif
