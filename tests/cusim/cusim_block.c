@@ -171,6 +171,7 @@ int cusim_barrier(cusim_vote vote, int predicate, const char *file, int line)
     }
     int result = block.vote == CUSIM_VOTE_COUNT ? sum : block.vote == CUSIM_VOTE_AND ? sum == (int)block.n_threads : sum > 0;
     block.n_waiting = 0;
+    if (cusim_counting) cusim_count_flush();
     cusim_time.era++;
     for (unsigned i = 0; i < block.n_threads; i++) {
         block.threads[i].vote = result;
@@ -363,6 +364,10 @@ void cusim_cp_async(void *shared, const void *global, int n_bytes, int n_valid)
     }
     const void *pc = __builtin_return_address(0);
     cusim_await(f, shared, (size_t)n_bytes, pc);
+    if (cusim_counting) {
+        cusim_count_access(f, global, (size_t)n_valid, false, pc);
+        cusim_count_access(f, shared, (size_t)n_bytes, true, pc);
+    }
     f->copies[f->n_copies++] = (cusim_copy){shared, global, n_bytes, n_valid, f->group, pc};
 }
 
@@ -507,6 +512,7 @@ static void run_block(uint3 index)
     }
     while (block.n_alive > 0 && !block.failed)
         if (!run_pass()) report_stuck();
+    if (cusim_counting) cusim_count_flush();
 }
 
 bool cusim_run_kernel(const cusim_kernel_call *call)
@@ -519,6 +525,7 @@ bool cusim_run_kernel(const cusim_kernel_call *call)
     block.failed = false;
     block.n_threads = call->block.x * call->block.y * call->block.z;
     block.n_warps = (block.n_threads + CUSIM_WARP - 1) / CUSIM_WARP;
+    if (cusim_counting) cusim_count_launch(call);
     block.until_yield = 1;
     block.random = cusim_the_schedule.seed * 0x9e3779b97f4a7c15u + 1;
     uint64_t n_blocks = (uint64_t)call->grid.x * call->grid.y * call->grid.z;
@@ -528,5 +535,6 @@ bool cusim_run_kernel(const cusim_kernel_call *call)
                           (unsigned)(b / call->grid.x / call->grid.y)});
     }
     block.self = NULL;
+    if (cusim_counting) cusim_count_finish();
     return !block.failed;
 }

@@ -274,7 +274,9 @@ void cusim_arrive(cusim_thread *t, const void *p, size_t n, const void *pc)
 static inline void announced(const void *p, size_t n, access_kind kind, bool aligned, const void *pc)
 {
     cusim_thread *t = (cusim_thread *)(uintptr_t)cusim_self;
-    if (!t || cusim_the_checks == CUSIM_CHECKS_OFF) return;
+    if (!t) return;
+    if (cusim_counting) cusim_count_access(t, p, n, kind != READ, pc);
+    if (cusim_the_checks == CUSIM_CHECKS_OFF) return;
     if (aligned && (uintptr_t)p % n != 0) misaligned(t, p, n, kind, pc);
     check(t, p, n, kind, pc);
     if (cusim_the_schedule.order == CUSIM_RANDOM) cusim_maybe_yield();

@@ -153,6 +153,14 @@ void cusim_maybe_yield(void);
 /* "byte 12 of shared array tile of 400" */
 void cusim_describe_shared(const void *p, char *text, size_t text_bytes);
 
+/* --- counts (cusim_count.c) --- */
+
+extern bool cusim_counting;
+void cusim_count_launch(const cusim_kernel_call *call);
+void cusim_count_access(const cusim_thread *t, const void *p, size_t n, bool write, const void *pc);
+void cusim_count_flush(void);  /* all threads stand at a barrier, or the block ends */
+void cusim_count_finish(void); /* the launch ends */
+
 /* A failed check inside a kernel: counted, printed with kernel, block and thread; the launch ends here. */
 void cusim_fault(const cusim_thread *t, const char *fmt, ...) __attribute__((format(printf, 2, 3), noreturn));
 

@@ -96,6 +96,7 @@ void cusim_complete_ldmatrix(cusim_thread *warp)
             const unsigned char *row = lane[8 * m + r]->row;
             if ((uintptr_t)row % 16 != 0) cusim_fault(&warp[8 * m + r], "ldmatrix: row at %p is not 16-byte aligned", (const void *)row);
             cusim_access(&warp[8 * m + r], row, 16, false, lane[8 * m + r]->pc);
+            if (cusim_counting) cusim_count_access(&warp[8 * m + r], row, 16, false, lane[8 * m + r]->pc);
             memcpy(element_of[r], row, 16);
         }
         for (int l = 0; l < CUSIM_WARP; l++) {

@@ -78,6 +78,48 @@ static void copies_asynchronously(void **state)
     cudaFree(p);
 }
 
+/* Sectors per request and bank conflicts of kernels for which they are known. */
+static void counts_sectors_and_conflicts(void **state)
+{
+    (void)state;
+    static const struct { int stride, sectors; } strides[] = {{1, 4}, {2, 8}, {8, 32}, {0, 1}};
+    float *p;
+    cusim_counts c;
+    assert_int_equal(cudaMalloc((void **)&p, 2048 * sizeof *p), cudaSuccess);
+    assert_int_equal(cudaMemset(p, 0, 2048 * sizeof *p), cudaSuccess);
+    for (size_t s = 0; s < sizeof schedules / sizeof *schedules; s++) {
+        assert_true(cusim_set_schedule(schedules[s]));
+        for (size_t i = 0; i < sizeof strides / sizeof *strides; i++) {
+            cusim_count(true);
+            assert_int_equal(test_strided(p, p + 1024, strides[i].stride), cudaSuccess);
+            assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
+            assert_true(cusim_counts_of("strided_kernel", &c));
+            assert_int_equal(c.load.requests, 1);
+            assert_int_equal(c.load.sectors, strides[i].sectors);
+            assert_int_equal(c.store.sectors, 4);
+        }
+        cusim_count(true);
+        assert_int_equal(test_vector(p, p + 1024), cudaSuccess);
+        for (int pitch = 32; pitch <= 33; pitch++) {
+            assert_int_equal(test_transpose(p, p + 1024, pitch), cudaSuccess);
+            assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
+            assert_true(cusim_counts_of("transpose_kernel", &c));
+            assert_int_equal(c.shared_requests, (pitch - 31) * 64);
+            assert_int_equal(c.worst_conflict, 32);
+            /* writes: 32 rows without conflict; reads: 32 columns, each in one bank, or one row more in all banks */
+            assert_int_equal(c.shared_passes, pitch == 32 ? 32 + 32 * 32 : 32 + 32 * 32 + 64);
+            assert_int_equal(c.load.sectors, (pitch - 31) * 32 * 4);
+        }
+        assert_true(cusim_counts_of("vector_kernel", &c));
+        assert_int_equal(c.load.requests, 1);
+        assert_int_equal(c.load.sectors, 16);
+        assert_int_equal(c.load.bytes, 512);
+        assert_int_equal(c.store.sectors, 16);
+    }
+    cusim_count(false);
+    cudaFree(p);
+}
+
 /* Every mistake is told, in the words that the table of the README promises. */
 static void finds_mistakes(void **state)
 {
@@ -133,7 +175,8 @@ static void readme_names_mistakes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(sums_blocks), cmocka_unit_test(multiplies_matrices),
-                                       cmocka_unit_test(copies_asynchronously), cmocka_unit_test(finds_mistakes),
+                                       cmocka_unit_test(copies_asynchronously), cmocka_unit_test(counts_sectors_and_conflicts),
+                                       cmocka_unit_test(finds_mistakes),
                                        cmocka_unit_test(finds_nothing_else), cmocka_unit_test(readme_names_mistakes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -72,3 +72,22 @@ cudaError_t test_staged(const float *x, float *y, int n, cudaStream_t stream)
 {
     return ADZE_LAUNCH(staged_kernel, (n + 255) / 256, 64, 64 * 16, stream, x, y, n);
 }
+
+/* Reads with a stride, four values at once, and a transposition through shared memory with rows of `pitch` floats. */
+static __global__ void strided_kernel(const float *x, float *y, int stride) { y[threadIdx.x] = x[threadIdx.x * stride]; }
+static __global__ void vector_kernel(const float4 *x, float4 *y) { y[threadIdx.x] = x[threadIdx.x]; }
+static __global__ void transpose_kernel(const float *x, float *y, int pitch)
+{
+    ADZE_SHARED(float, tile, 32 * 33);
+    int lane = (int)threadIdx.x % 32, row = (int)threadIdx.x / 32;
+    for (int r = row; r < 32; r += 4) tile[r * pitch + lane] = x[r * 32 + lane];
+    __syncthreads();
+    for (int r = row; r < 32; r += 4) y[r * 32 + lane] = tile[lane * pitch + r];
+}
+
+cudaError_t test_strided(const float *x, float *y, int stride) { return ADZE_LAUNCH(strided_kernel, 1, 32, 0, NULL, x, y, stride); }
+cudaError_t test_vector(const float *x, float *y)
+{
+    return ADZE_LAUNCH(vector_kernel, 1, 32, 0, NULL, reinterpret_cast<const float4 *>(x), reinterpret_cast<float4 *>(y));
+}
+cudaError_t test_transpose(const float *x, float *y, int pitch) { return ADZE_LAUNCH(transpose_kernel, 1, 128, 0, NULL, x, y, pitch); }

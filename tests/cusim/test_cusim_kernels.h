@@ -17,6 +17,11 @@ cudaError_t test_mma(const float *a, const float *b, float *bf16, float *tf32, c
 /* y = 2 x. */
 cudaError_t test_staged(const float *x, float *y, int n, cudaStream_t stream);
 
+/* y[i] = x[stride i], 32 values; y = x, 128 values; y = the transposed of x (32,32). */
+cudaError_t test_strided(const float *x, float *y, int stride);
+cudaError_t test_vector(const float *x, float *y);
+cudaError_t test_transpose(const float *x, float *y, int pitch);
+
 #ifdef __cplusplus
 }
 #endif

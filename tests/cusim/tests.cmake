@@ -14,7 +14,7 @@ function(cusim_kernels target)
   target_include_directories(${target} BEFORE PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/cusim/include)
 endfunction()
 
-add_library(adze_cusim SHARED cusim/cusim_block.c cusim/cusim_check.c cusim/cusim_memory.c cusim/cusim_report.c
+add_library(adze_cusim SHARED cusim/cusim_block.c cusim/cusim_check.c cusim/cusim_count.c cusim/cusim_memory.c cusim/cusim_report.c
             cusim/cusim_runtime.c cusim/cusim_stream.c cusim/cusim_tensor.c)
 set_target_properties(adze_cusim PROPERTIES PREFIX "" COMPILE_OPTIONS "${ADZE_CUSIM_FLAGS}" LINKER_LANGUAGE CXX)
 target_compile_definitions(adze_cusim PUBLIC ADZE_CUSIM)
@@ -49,7 +49,9 @@ function(adze_cuda_test file)
   target_link_libraries(${base} PRIVATE adze_cusim)
 endfunction()
 
-adze_cuda_test(cusim/test_cusim.c)
 cusim_kernels(test_cusim_kernels cusim/cusim_mistakes.cu cusim/test_cusim_kernels.cu)
-target_sources(test_cusim PRIVATE $<TARGET_OBJECTS:test_cusim_kernels>)
-set_target_properties(test_cusim PROPERTIES LINKER_LANGUAGE CXX)
+foreach(test test_cusim test_cusim_streams)
+  adze_cuda_test(cusim/${test}.c)
+  target_sources(${test} PRIVATE $<TARGET_OBJECTS:test_cusim_kernels>)
+  set_target_properties(${test} PROPERTIES LINKER_LANGUAGE CXX)
+endforeach()

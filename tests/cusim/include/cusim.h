@@ -27,6 +27,32 @@ int64_t cusim_error_count(void);
 const char *cusim_first_error(void);
 void cusim_clear(void);
 
+/* --- how accesses fall on memory --- */
+
+typedef struct {
+    int64_t requests; /* one instruction of one warp */
+    int64_t sectors;  /* of 32 bytes */
+    int64_t bytes;    /* asked for by its lanes, the same address once */
+} cusim_traffic;
+
+typedef struct {
+    char kernel[112]; /* without template arguments */
+    int64_t launches;
+    cusim_traffic load, store; /* global memory; atomics are stores */
+    int64_t shared_requests;
+    int64_t shared_passes, shared_ideal; /* conflict degree: passes / ideal */
+    int worst_conflict;                  /* most passes of a pass that could be one */
+} cusim_counts;
+
+/* Forgets all counts, and from now on counts, or not. Counting is slow. */
+void cusim_count(bool on);
+
+/* The counts of a kernel; false if it has not run. */
+bool cusim_counts_of(const char *kernel, cusim_counts *counts);
+
+/* All kernels counted, in the order of their first launch; valid until the next launch. */
+size_t cusim_counted_kernels(const cusim_counts **counts);
+
 /* Work of an emulated library: `run` is called with a copy of `args` when its turn on the stream comes (at once if nothing
  * is deferred), also from a captured graph. It may read and write device memory through cusim_read() and cusim_write(). */
 cudaError_t cusim_enqueue(cudaStream_t stream, const char *name, void (*run)(void *args), const void *args, size_t args_bytes);
