@@ -82,6 +82,8 @@ const adze_h5_item *adze_h5_at(const adze_h5 *h, int64_t i);
 const adze_h5_item *adze_h5_find(const adze_h5 *h, const char *path); /* NULL if there is none */
 /* All elements; `type` and `count` must be the stored ones. Checked against the attribute sha256 where the file has no seal. */
 adze_status adze_h5_read(adze_h5 *h, const char *path, adze_dtype type, int64_t count, void *to);
+/* Where the elements of a contiguous data set begin in the file; 0 for one without elements. ADZE_EINPUT for another layout. */
+adze_status adze_h5_offset(adze_h5 *h, const char *path, int64_t *offset);
 adze_status adze_h5_read_rows(adze_h5 *h, const char *path, adze_dtype type, int64_t r0, int64_t n, void *to);
 /* Owned by the caller (adze_free). At most 16 MiB. */
 adze_status adze_h5_read_string(adze_h5 *h, const char *path, char **s);

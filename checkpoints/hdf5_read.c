@@ -455,6 +455,25 @@ done:
     return st;
 }
 
+adze_status adze_h5_offset(adze_h5 *h, const char *path, int64_t *offset)
+{
+    adze_status st = ADZE_OK;
+    const adze_h5_item *item = adze_h5_find(h, path);
+    hid_t set = -1, dcpl = -1;
+    h5_guard g = h5_enter();
+    *offset = 0;
+    REQUIRE(item && item->kind == ADZE_H5_TENSOR, ADZE_EINPUT, "%s: there is no tensor %s", h->path, path);
+    set = H5Dopen2(h->file, path, H5P_DEFAULT);
+    dcpl = set >= 0 ? H5Dget_create_plist(set) : -1;
+    REQUIRE(dcpl >= 0 && H5Pget_layout(dcpl) == H5D_CONTIGUOUS, ADZE_EINPUT, "%s: %s does not lie in one piece", h->path, path);
+    if (item->n_bytes > 0) *offset = (int64_t)H5Dget_offset(set); /* inside the file: looked at when it was opened */
+done:
+    close_id(dcpl, H5Pclose);
+    close_id(set, H5Dclose);
+    h5_leave(g);
+    return st;
+}
+
 typedef herr_t (*text_reader)(hid_t from, hid_t type, void *to);
 static herr_t read_set_text(hid_t from, hid_t type, void *to) { return H5Dread(from, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, to); }
 
