@@ -71,6 +71,7 @@ struct adze_ctx {
     int threads;
     int device_index; /* of cuda:N */
     char description[160];
+    char numerics[96]; /* what of it decides about the bits of a result; "": all of it */
     void *state; /* the backend's; owned by it */
 };
 

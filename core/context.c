@@ -64,6 +64,13 @@ const char *adze_ctx_device(const adze_ctx *ctx) { return ctx->backend->name; }
 const char *adze_ctx_description(const adze_ctx *ctx) { return ctx->description; }
 int adze_ctx_threads(const adze_ctx *ctx) { return ctx->threads; }
 
+const char *adze_ctx_numerics(const adze_ctx *ctx, char text[ADZE_NUMERICS_TEXT])
+{
+    const char *device = ctx->numerics[0] ? ctx->numerics : ctx->description;
+    snprintf(text, ADZE_NUMERICS_TEXT, "%s, %s", device, adze_precision_name(ctx->opts.precision));
+    return text;
+}
+
 static const char *const precision_name[] = { "f32", "tf32", "bf16" };
 
 adze_status adze_precision_parse(const char *text, adze_precision *out)

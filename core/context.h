@@ -31,6 +31,9 @@ void adze_ctx_destroy(adze_ctx *ctx);
 const char *adze_ctx_device(const adze_ctx *ctx);
 const char *adze_ctx_description(const adze_ctx *ctx);
 int adze_ctx_threads(const adze_ctx *ctx);
+/* What decides about the bits of a result besides the graph: device, instructions, libraries, precision; not the threads. */
+enum { ADZE_NUMERICS_TEXT = 192 };
+const char *adze_ctx_numerics(const adze_ctx *ctx, char text[ADZE_NUMERICS_TEXT]);
 
 /* "f32", "tf32", "bf16"; ADZE_EINVAL for other texts. */
 adze_status adze_precision_parse(const char *text, adze_precision *out);

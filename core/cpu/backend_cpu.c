@@ -10,9 +10,9 @@
 static adze_status cpu_open(adze_ctx *ctx)
 {
     omp_set_num_threads(ctx->threads);
-    snprintf(ctx->description, sizeof ctx->description, "cpu, %d threads, %s, oneDNN %s", ctx->threads,
-             __builtin_cpu_supports("avx512f") ? "AVX-512" : __builtin_cpu_supports("avx2") ? "AVX2" : "no AVX2",
-             adze_onednn_version());
+    const char *isa = __builtin_cpu_supports("avx512f") ? "AVX-512" : __builtin_cpu_supports("avx2") ? "AVX2" : "no AVX2";
+    snprintf(ctx->description, sizeof ctx->description, "cpu, %d threads, %s, oneDNN %s", ctx->threads, isa, adze_onednn_version());
+    snprintf(ctx->numerics, sizeof ctx->numerics, "cpu, %s, oneDNN %s", isa, adze_onednn_version());
     return adze_onednn_open(&ctx->state);
 }
 
