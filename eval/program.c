@@ -228,6 +228,36 @@ static size_t resident_bytes(void)
     return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
+/* A number from a file of the system; 0 without one. `key`: what stands before it, or "". */
+static size_t system_number(const char *path, const char *key)
+{
+    char line[128];
+    unsigned long long n = 0;
+    size_t length = strlen(key);
+    FILE *f = fopen(path, "re");
+    if (!f) return 0;
+    while (n == 0 && fgets(line, sizeof line, f))
+        if (strncmp(line, key, length) == 0 && sscanf(line + length, "%llu", &n) != 1) n = 0;
+    fclose(f);
+    return (size_t)n;
+}
+
+/* What the system can still give, by its own estimate and the limit of the control group. */
+static size_t available_bytes(void)
+{
+    size_t free_bytes = 1024 * system_number("/proc/meminfo", "MemAvailable:");
+    size_t limit = system_number("/sys/fs/cgroup/memory.max", ""), used = system_number("/sys/fs/cgroup/memory.current", "");
+    size_t left = limit > used ? limit - used : 0;
+    return limit > 0 && left < free_bytes ? left : free_bytes;
+}
+
+bool adze_program_fits(const adze_memory_item *items)
+{
+    size_t more = 0, limit = adze_memory_limit(), available = available_bytes();
+    for (; items->what; items++) more += items->n_bytes;
+    return (limit == 0 || adze_memory_live_bytes() + more <= limit) && (available == 0 || more <= available);
+}
+
 adze_status adze_program_memory(adze_program *p, const adze_memory_item *items, const char *what)
 {
     adze_text t = ADZE_TEXT_EMPTY;

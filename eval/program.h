@@ -52,6 +52,8 @@ bool adze_program_step(void *program, const char *what, int64_t done, int64_t to
 adze_status adze_program_check_interrupt(void);
 /* Says what will be held at once, and refuses if it cannot fit below --memory-limit or in the machine's memory. */
 adze_status adze_program_memory(adze_program *p, const adze_memory_item *items, const char *what);
+/* Whether the items fit below --memory-limit and in what the system has available now. */
+bool adze_program_fits(const adze_memory_item *items);
 /* Refuses a folder that holds results (the file `marker`), unless --force; creates it. */
 adze_status adze_program_output(adze_program *p, const char *folder, const char *marker);
 /* Peak resident memory of this process, or of the largest that it started and that has ended, from the system. */

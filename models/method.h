@@ -48,6 +48,7 @@ typedef struct {
     const adze_options *options; /* the method's own; borrowed during create */
     adze_tensor_source weights;  /* the backbone's tensors by their reference names; used during create */
     bool fit;                    /* the model will be fitted; else it will be loaded and score only */
+    bool from_features;          /* methods with `frozen`: it will be fitted by fit_add_features() */
 } adze_model_setup;
 
 typedef struct adze_model adze_model; /* opaque: one per method and category */
@@ -132,6 +133,16 @@ typedef struct {
     const float *mean, *std;     /* (3) of the normalisation of pixel/255 */
 } adze_training_picture;
 
+/* What fitting without gradients reads of a picture: values that depend on nothing else, and may be kept. */
+enum { ADZE_FROZEN_VALUES = 8 };
+typedef struct {
+    adze_graph *graph;   /* borrowed, as all here */
+    adze_params *params;
+    adze_value image;    /* (batch,H,W,3), normalised */
+    adze_value value[ADZE_FROZEN_VALUES]; /* kept outputs of the graph; their first dimension is the batch */
+    int n;
+} adze_frozen_part;
+
 typedef struct adze_method {
     const char *name, *summary, *source; /* source: paper and code that define it */
     const adze_option *options;
@@ -160,6 +171,10 @@ typedef struct adze_method {
     adze_status (*fit_begin)(adze_model *m, int64_t n_images);
     adze_status (*fit_add)(adze_model *m, const float *x, int64_t n);
     adze_status (*fit_end)(adze_model *m, const adze_work_progress *progress);
+    /* Instead of fit_add, for models with setup->from_features: value k of `frozen` in x[k], the first n of the batch count.
+     * Both NULL: the method cannot. */
+    void (*frozen)(adze_model *m, adze_frozen_part *out);
+    adze_status (*fit_add_features)(adze_model *m, const float *const *x, int64_t n);
     /* Images of one training pass that are used: the benchmark's loader drops some. Sets keep[i]. */
     void (*fit_choose)(const adze_model *m, int64_t n_images, bool *keep);
     /* Everything that scoring needs besides the setup. */

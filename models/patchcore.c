@@ -26,6 +26,7 @@
 #include "core/params.h"
 #include "core/philox.h"
 #include "core/plan.h"
+#include "core/split.h"
 #include "models/model_params.h"
 #include "models/patch_features.h"
 
@@ -66,9 +67,13 @@ static const adze_option options[] = {
       .help = "precision of the first pass of the nearest-neighbour search; the result is exact either way" },
 };
 
+_Static_assert((int)ADZE_FROZEN_VALUES == (int)ADZE_GRAPH_CUTS, "every cut has its place");
+
 struct adze_model {
     adze_model_setup setup;
     adze_graph *graph;   /* owned, as all below */
+    adze_graph_parts parts; /* with setup.from_features: the backbone, and what follows it */
+    const adze_graph *planned; /* borrowed: the graph or its second part; the values below belong to it */
     adze_params *params;
     adze_plan *plan;
     adze_value image, embedding, projected;
@@ -123,14 +128,36 @@ static adze_status build_graph(adze_model *m, const char *layers)
     TRY(patch_features_build(m->graph, s, layers, &embed, &features));
     m->image = features.image, m->embedding = features.rows;
     m->h = features.h, m->w = features.w, m->D = m->target_dim;
-    adze_graph_output(m->graph, "embedding", m->embedding);
-    m->projected = ADZE_NONE;
-    if (s->fit && m->projection_dim > 0) {
-        adze_value w = adze_graph_param(m->graph, "projection.weight", ADZE_SHAPE(m->projection_dim, m->D), false);
-        m->projected = adze_linear(m->graph, m->embedding, w, ADZE_NONE);
-        adze_graph_output(m->graph, "projected", m->projected);
-    }
     TRY(adze_graph_check(m->graph));
+done:
+    return st;
+}
+
+/* What follows the embedding in `g`, which has it as v; all that a plan of g needs. */
+static adze_status build_outputs(adze_model *m, adze_graph *g, adze_value v)
+{
+    adze_graph_output(g, "embedding", v);
+    m->planned = g;
+    m->embedding = v;
+    m->projected = ADZE_NONE;
+    if (m->setup.fit && m->projection_dim > 0) {
+        adze_value w = adze_graph_param(g, "projection.weight", ADZE_SHAPE(m->projection_dim, m->D), false);
+        m->projected = adze_linear(g, v, w, ADZE_NONE);
+        adze_graph_output(g, "projected", m->projected);
+    }
+    return adze_graph_check(g);
+}
+
+/* Cuts the backbone off: the embedding's inputs are what is kept. */
+static adze_status split_graph(adze_model *m)
+{
+    adze_status st = ADZE_OK;
+    const adze_graph_goal goal = { .loss = m->embedding };
+    TRY(adze_graph_split(&m->parts, m->graph, m->image, &goal, 1));
+    if (m->projection_dim > 0) /* the parameter block is made after the whole graph */
+        adze_graph_param(m->graph, "projection.weight", ADZE_SHAPE(m->projection_dim, m->D), false);
+    TRY(adze_graph_check(m->graph));
+    TRY(build_outputs(m, m->parts.rest[0].graph, m->parts.rest[0].loss));
 done:
     return st;
 }
@@ -198,6 +225,7 @@ static void patchcore_destroy(adze_model *m)
     adze_plan_destroy(m->plan);
     adze_params_destroy(m->params);
     adze_graph_destroy(m->graph);
+    adze_graph_parts_destroy(&m->parts);
     adze_bank_destroy(m->bank);
     adze_free(m->staging);
     adze_free(m->rows);
@@ -218,9 +246,10 @@ static adze_status patchcore_create(adze_model **out, const adze_model_setup *se
     m->setup = *setup;
     read_options(m, setup->options);
     TRY(build_graph(m, adze_options_string(setup->options, "layers")));
+    TRY(setup->from_features ? split_graph(m) : build_outputs(m, m->graph, m->embedding));
     TRY(adze_params_create(&m->params, setup->ctx, m->graph));
     TRY(load_weights(m));
-    TRY(adze_plan_create(&m->plan, setup->ctx, m->graph, m->params, &ADZE_PLAN_OPTS));
+    TRY(adze_plan_create(&m->plan, setup->ctx, m->planned, m->params, &ADZE_PLAN_OPTS));
     m->setup.options = NULL; /* borrowed during create only */
     *out = m;
     m = NULL;
@@ -283,7 +312,7 @@ static adze_status take_output(adze_model *m, adze_value v, int64_t n_floats, fl
     adze_status st = ADZE_OK;
     const float *from = adze_plan_host_data(m->plan, v);
     if (!from) {
-        adze_shape s = adze_graph_shape(m->graph, v);
+        adze_shape s = adze_graph_shape(m->planned, v);
         adze_free(m->staging);
         REQUIRE(m->staging = adze_malloc((size_t)adze_shape_count(&s) * sizeof(float)), ADZE_ENOMEM, "patchcore: staging");
         TRY(adze_plan_read(m->plan, v, m->staging));
@@ -294,13 +323,13 @@ done:
     return st;
 }
 
-static adze_status patchcore_fit_add(adze_model *m, const float *x, int64_t n)
+/* Rows of n images whose batch has been written to the plan. */
+static adze_status add_rows(adze_model *m, int64_t n)
 {
     adze_status st = ADZE_OK;
     int64_t rows = n * m->h * m->w;
     REQUIRE(n > 0 && n <= m->setup.batch && m->n_rows + rows <= m->cap_rows, ADZE_EINVAL,
             "patchcore: %" PRId64 " images in a batch of %" PRId64, n, m->setup.batch);
-    TRY(adze_plan_write(m->plan, m->image, x));
     TRY(adze_plan_run(m->plan));
     TRY(take_output(m, m->embedding, rows * m->D, m->rows + m->n_rows * m->D));
     if (m->projected != ADZE_NONE)
@@ -308,6 +337,27 @@ static adze_status patchcore_fit_add(adze_model *m, const float *x, int64_t n)
     m->n_rows += rows;
 done:
     return st;
+}
+
+static adze_status patchcore_fit_add(adze_model *m, const float *x, int64_t n)
+{
+    adze_status st = adze_plan_write(m->plan, m->image, x);
+    return st == ADZE_OK ? add_rows(m, n) : st;
+}
+
+static void patchcore_frozen(adze_model *m, adze_frozen_part *out)
+{
+    *out = (adze_frozen_part){ .graph = m->parts.frozen, .params = m->params, .image = m->parts.image, .n = m->parts.n_cuts };
+    memcpy(out->value, m->parts.from, sizeof out->value);
+}
+
+static adze_status patchcore_fit_add_features(adze_model *m, const float *const *x, int64_t n)
+{
+    for (int k = 0; k < m->parts.n_cuts; k++) {
+        adze_status st = adze_plan_write(m->plan, m->parts.rest[0].to[k], x[k]);
+        if (st != ADZE_OK) return st;
+    }
+    return add_rows(m, n);
 }
 
 static bool report_selection(void *user, int64_t done, int64_t total)
@@ -485,6 +535,8 @@ const adze_method adze_patchcore = {
     .fit_begin = patchcore_fit_begin,
     .fit_add = patchcore_fit_add,
     .fit_end = patchcore_fit_end,
+    .frozen = patchcore_frozen,
+    .fit_add_features = patchcore_fit_add_features,
     .save = patchcore_save,
     .load = patchcore_load,
     .score = patchcore_score,

@@ -15,6 +15,8 @@
 #include "datasets/normalize.h"
 #include "eval/program.h"
 #include "models/backbone.h"
+#include "train/feature_fit.h"
+#include "train/feature_key.h"
 #include "train/gradient_run.h"
 #include "train/job_queue.h"
 #include "train/run_record.h"
@@ -27,8 +29,9 @@ static const adze_option own[] = {
       .help = "passes over the pictures (default: the benchmark's); methods without gradients need none" },
     { .name = "lr", .type = ADZE_OPTION_REAL, .min = 1e-12, .max = 1e3, .metavar = "RATE", .group = "Training",
       .help = "learning rate (default: the benchmark's)" },
-    { .name = "cache", .type = ADZE_OPTION_CHOICE, .fallback = "auto", .choices = "auto|memory|off", .group = "Training",
-      .help = "keep what the frozen part computes for a picture: in memory if it fits, always, or never; the results are the same" },
+    { .name = "cache", .type = ADZE_OPTION_STRING, .fallback = "auto", .metavar = "auto|memory|FILE|off", .group = "Training",
+      .help = "keep what the frozen part computes for a picture: in memory; in FILE.h5, which other runs, classes and methods read and "
+              "add to; nowhere; auto: in memory if it fits, else in RUN/CLASS/cache.h5 until the end. The results are the same" },
     { .name = "tensorboard", .type = ADZE_OPTION_FLAG, .group = "Training", .help = "also write TensorBoard event files" },
     { .name = "joint", .type = ADZE_OPTION_FLAG, .group = "Data", .help = "one model over all classes, as RUN/joint/model.h5" },
     { .name = "jobs", .type = ADZE_OPTION_INT, .min = 1, .max = 1024, .metavar = "N", .group = "Compute",
@@ -65,8 +68,20 @@ typedef struct {
     const char *out;
     int64_t size, batch;
     adze_normalize normalize;
+    trainer_cache cache;           /* what --cache says; auto: memory, until it is known what there is to keep */
+    bool cache_auto;
     run_record record;
 } run;
+
+/* One model of a run: what it is made of and where it goes. */
+typedef struct {
+    const char *name, *folder;   /* of the model; RUN/name */
+    const char *const *classes;
+    int64_t n_classes;
+    const adze_data_item *items; /* (n) */
+    int64_t n;
+    adze_digest *picture;        /* (n), owned: of the items' files; NULL: not looked at yet */
+} fit_work;
 
 static adze_status find_weight(void *user, const char *name, adze_shape *shape, const float **data)
 {
@@ -77,6 +92,23 @@ static adze_status find_weight(void *user, const char *name, adze_shape *shape, 
     *shape = adze_shape_of(t->rank, t->dim);
     *data = (const float *)t->data;
     return ADZE_OK;
+}
+
+/* --cache: a word, or a file that one can see is meant as one. */
+static adze_status choose_cache(run *r)
+{
+    adze_status st = ADZE_OK;
+    const char *text = adze_options_string(r->p->options, "cache");
+    size_t n = strlen(text);
+    r->cache_auto = strcmp(text, "auto") == 0;
+    if (r->cache_auto || strcmp(text, "memory") == 0) r->cache.kind = CACHE_MEMORY;
+    else if (strcmp(text, "off") == 0) r->cache.kind = CACHE_OFF;
+    else {
+        REQUIRE(n > 3 && strcmp(text + n - 3, ".h5") == 0, ADZE_EINVAL, "cache '%s': want auto, memory, off, or a file whose name ends in .h5", text);
+        r->cache = (trainer_cache){ .kind = CACHE_FILE, .path = text, .replace = adze_options_flag(r->p->options, "force") };
+    }
+done:
+    return st;
 }
 
 static adze_status open_model_parts(run *r)
@@ -96,6 +128,7 @@ static adze_status open_model_parts(run *r)
     }
     const char *name = adze_options_given(o, "backbone") ? adze_options_string(o, "backbone") : r->method->backbone;
     TRY(adze_backbone_find(name, &r->backbone));
+    TRY(choose_cache(r));
     r->size = adze_options_int(o, "size");
     r->batch = adze_options_given(o, "batch") ? adze_options_int(o, "batch") : r->method->batch;
     if (adze_options_flag(o, "print-config")) goto done;
@@ -126,6 +159,7 @@ static adze_status create_model(run *r, adze_model **out)
         .options = r->method_options,
         .weights = { find_weight, r->weights },
         .fit = true,
+        .from_features = r->cache.kind == CACHE_FILE && r->method->frozen,
     };
     return r->method->create(out, &setup);
 }
@@ -180,8 +214,7 @@ static adze_status put_tensor(void *user, const char *name, adze_tensor_type typ
 }
 
 /* Everything that the evaluator needs, written beside and then renamed. */
-static adze_status write_checkpoint(run *r, const adze_model *m, const char *name, const char *const *classes,
-                                    int64_t n_classes, const char *path)
+static adze_status write_checkpoint(run *r, const adze_model *m, const fit_work *work, const char *path)
 {
     adze_status st = ADZE_OK;
     adze_text options = ADZE_TEXT_EMPTY;
@@ -189,9 +222,9 @@ static adze_status write_checkpoint(run *r, const adze_model *m, const char *nam
     TRY(run_record_options_json(r->method_options, &options));
     adze_model_info info = {
         .method = r->method->name,
-        .class_name = name,
-        .classes = classes,
-        .n_classes = n_classes,
+        .class_name = work->name,
+        .classes = work->classes,
+        .n_classes = work->n_classes,
         .dataset = adze_layout_name(adze_dataset_layout(r->data)),
         .config_json = options.s,
         .backbone = r->backbone->name,
@@ -222,8 +255,36 @@ typedef struct {
     bool finished; /* false: a dry run or a printed plan */
 } fit_result;
 
+/* Fits on the pictures order[n] through the file of --cache. */
+static adze_status feed_features(run *r, adze_model *m, const adze_loader_opts *loader, const fit_work *w, const int64_t *order, int64_t n,
+                                 double *waited_s)
+{
+    adze_status st = ADZE_OK;
+    char task[64];
+    int64_t found;
+    adze_data_item *items = adze_malloc((size_t)n * sizeof *items);
+    adze_digest *picture = adze_malloc((size_t)n * sizeof *picture);
+    REQUIRE(items && picture, ADZE_ENOMEM, "a list of %" PRId64 " pictures", n);
+    for (int64_t i = 0; i < n; i++) items[i] = w->items[order[i]], picture[i] = w->picture[order[i]];
+    const adze_feature_fit_opts opts = {
+        .ctx = r->ctx, .method = r->method, .model = m, .batch = r->batch, .items = items, .picture = picture, .n = n, .loader = loader,
+        .normalize = &r->normalize, .path = r->cache.path, .replace = r->cache.replace,
+    };
+    snprintf(task, sizeof task, "features %s", w->name);
+    adze_progress_begin(r->p->progress, task, "images", 0, n);
+    adze_work_progress progress = { adze_program_step, r->p };
+    TRY(adze_feature_fit(&opts, &progress, &found, waited_s));
+    adze_progress_end(r->p->progress);
+    if (found > 0)
+        adze_log_write(&r->p->log, ADZE_LOG_INFO, "%s: features of %" PRId64 " of %" PRId64 " pictures were in the cache", w->name, found, n);
+done:
+    adze_free(items);
+    adze_free(picture);
+    return st;
+}
+
 /* Methods without gradients: every picture once. */
-static adze_status gather_model(run *r, adze_model *m, const char *name, const adze_data_item *items, int64_t n, fit_result *result)
+static adze_status gather_model(run *r, adze_model *m, const fit_work *w, fit_result *result)
 {
     adze_status st = ADZE_OK;
     adze_loader *loader = NULL;
@@ -236,7 +297,7 @@ static adze_status gather_model(run *r, adze_model *m, const char *name, const a
         fputs(plan.s, stdout);
         goto done;
     }
-    TRY(choose_items(r, m, n, &order, &n_order));
+    TRY(choose_items(r, m, w->n, &order, &n_order));
     adze_loader_opts opts = ADZE_LOADER_OPTS;
     opts.H = opts.W = r->size;
     if (r->method->reads_as_opencv && r->method->reads_as_opencv(m)) adze_loader_as_opencv(&opts);
@@ -247,17 +308,22 @@ static adze_status gather_model(run *r, adze_model *m, const char *name, const a
     memory[last] = (adze_memory_item){ "pictures ahead", adze_loader_queue_bytes(&opts) };
     memory[last + 1] = (adze_memory_item){ NULL, 0 };
     char what[96];
-    snprintf(what, sizeof what, "fitting %s on %" PRId64 " pictures", name, n_order);
+    snprintf(what, sizeof what, "fitting %s on %" PRId64 " pictures", w->name, n_order);
     TRY(adze_program_memory(r->p, memory, what));
     if (adze_options_flag(r->p->options, "dry-run")) goto done;
 
     TRY(r->method->fit_begin(m, n_order));
-    TRY(adze_loader_create(&loader, items, n, order, n_order, &opts));
-    TRY(feed(r, m, loader, n_order, name));
+    double waited_s = 0.0;
+    if (r->cache.kind == CACHE_FILE && r->method->frozen) TRY(feed_features(r, m, &opts, w, order, n_order, &waited_s));
+    else {
+        TRY(adze_loader_create(&loader, w->items, w->n, order, n_order, &opts));
+        TRY(feed(r, m, loader, n_order, w->name));
+        waited_s = adze_loader_waited_s(loader);
+    }
     adze_work_progress progress = { adze_program_step, r->p };
     TRY(r->method->fit_end(m, &progress));
     adze_progress_end(r->p->progress);
-    *result = (fit_result){ n_order, (double)n_order / (adze_clock_seconds() - start), adze_loader_waited_s(loader), true };
+    *result = (fit_result){ n_order, (double)n_order / (adze_clock_seconds() - start), waited_s, true };
 done:
     adze_loader_destroy(loader);
     adze_text_destroy(&plan);
@@ -265,25 +331,38 @@ done:
     return st;
 }
 
-/* What decides about the result of a training: must agree when it is resumed. */
-static adze_status training_config(const run *r, int64_t n, int64_t epochs, double lr, adze_text *out)
+static void key_and_text(adze_text *out, const char *key, const char *text)
+{
+    adze_text_printf(out, ", \"%s\": ", key);
+    adze_text_json(out, text);
+}
+
+/* What decides about the result of a training: must agree when it is resumed. The pictures count by their bytes and order. */
+static adze_status training_config(const run *r, const fit_work *w, int64_t epochs, double lr, adze_text *out)
 {
     adze_status st = run_record_options_json(r->method_options, out);
     if (st != ADZE_OK) return st;
+    char pictures[ADZE_SHA256_HEX];
+    adze_text classes = ADZE_TEXT_EMPTY;
+    adze_sha256_of(w->picture, (size_t)w->n * sizeof *w->picture, pictures);
     out->s[--out->n_bytes] = 0; /* the closing brace */
     adze_text_printf(out, "%s\"pictures\": %" PRId64 ", \"epochs\": %" PRId64 ", \"batch\": %" PRId64 ", \"lr\": %.17g, \"seed\": %" PRId64
-                     ", \"size\": %" PRId64 ", \"backbone\": ",
-                     out->n_bytes > 1 ? ", " : "", n, epochs, r->batch, lr, adze_options_int(r->p->options, "seed"), r->size);
-    adze_text_json(out, r->backbone->name);
-    adze_text_append(out, ", \"weights_sha256\": ");
-    adze_text_json(out, r->info->sha256);
+                     ", \"size\": %" PRId64,
+                     out->n_bytes > 1 ? ", " : "", w->n, epochs, r->batch, lr, adze_options_int(r->p->options, "seed"), r->size);
+    key_and_text(out, "backbone", r->backbone->name);
+    key_and_text(out, "weights_sha256", r->info->sha256);
+    key_and_text(out, "precision", adze_options_string(r->p->options, "precision"));
+    key_and_text(out, "device", adze_ctx_device(r->ctx));
+    for (int64_t i = 0; i < w->n_classes; i++) adze_text_printf(&classes, "%s%s", i ? "," : "", w->classes[i]);
+    key_and_text(out, "classes", classes.s ? classes.s : "");
+    adze_text_destroy(&classes);
+    key_and_text(out, "pictures_sha256", pictures);
     adze_text_append(out, "}");
     return adze_text_check(out, "configuration");
 }
 
 /* Methods with gradients: epochs of steps. */
-static adze_status train_model(run *r, adze_model *m, const char *name, const char *folder, const adze_data_item *items, int64_t n,
-                               fit_result *result)
+static adze_status train_model(run *r, adze_model *m, const fit_work *w, fit_result *result)
 {
     adze_status st = ADZE_OK;
     const adze_options *o = r->p->options;
@@ -291,20 +370,23 @@ static adze_status train_model(run *r, adze_model *m, const char *name, const ch
     const adze_recipe *recipe = r->method->recipe;
     int64_t epochs = adze_options_given(o, "epochs") ? adze_options_int(o, "epochs") : recipe->epochs;
     double lr = adze_options_given(o, "lr") ? adze_options_real(o, "lr") : recipe->lr;
-    TRY(training_config(r, n, epochs, lr, &config));
+    bool dry = adze_options_flag(o, "dry-run") || adze_options_flag(o, "print-plan");
+    trainer_cache cache = r->cache;
+    cache.picture = w->picture;
+    if (!dry) TRY(training_config(r, w, epochs, lr, &config));
     gradient_run_opts opts = {
         .p = r->p,
-        .train = { .ctx = r->ctx, .method = r->method, .model = m, .items = items, .n = n, .H = r->size, .W = r->size, .batch = r->batch,
-                   .epochs = epochs, .lr = lr, .seed = (uint64_t)adze_options_int(o, "seed"), .normalize = &r->normalize, .mean = r->info->mean, .std = r->info->std,
-                   .cache = adze_options_choice(o, "cache") == 2 ? CACHE_OFF : CACHE_MEMORY },
-        .name = name, .folder = folder, .config_json = config.s, .resume = adze_options_flag(o, "resume"),
-        .cache_may_shrink = adze_options_choice(o, "cache") == 0,
+        .train = { .ctx = r->ctx, .method = r->method, .model = m, .items = w->items, .n = w->n, .H = r->size, .W = r->size,
+                   .batch = r->batch, .epochs = epochs, .lr = lr, .seed = (uint64_t)adze_options_int(o, "seed"),
+                   .normalize = &r->normalize, .mean = r->info->mean, .std = r->info->std, .cache = cache },
+        .name = w->name, .folder = w->folder, .config_json = config.s, .resume = adze_options_flag(o, "resume"),
+        .cache_auto = r->cache_auto,
         .dry_run = adze_options_flag(o, "dry-run"), .print_plan = adze_options_flag(o, "print-plan"),
         .tensorboard = adze_options_flag(o, "tensorboard"),
     };
     gradient_run_result done_so_far;
     TRY(gradient_run(&opts, &done_so_far));
-    *result = (fit_result){ n, (double)(done_so_far.steps * r->batch) / done_so_far.seconds, done_so_far.waited_s, done_so_far.trained };
+    *result = (fit_result){ w->n, (double)(done_so_far.steps * r->batch) / done_so_far.seconds, done_so_far.waited_s, done_so_far.trained };
 done:
     adze_text_destroy(&config);
     return st;
@@ -325,39 +407,45 @@ done:
     return st;
 }
 
-/* Fits one model on `n` items and writes RUN/name/model.h5. */
-static adze_status fit_model(run *r, const char *name, const char *const *classes, int64_t n_classes,
-                             const adze_data_item *items, int64_t n)
+/* Fits one model and writes RUN/name/model.h5. */
+static adze_status fit_model(run *r, fit_work w)
 {
     adze_status st = ADZE_OK;
     adze_model *m = NULL;
     adze_text facts = ADZE_TEXT_EMPTY;
     fit_result result = { .finished = false };
     const adze_options *o = r->p->options;
+    bool dry = adze_options_flag(o, "dry-run") || adze_options_flag(o, "print-plan");
     double start = adze_clock_seconds();
-    char *folder = adze_path_join(r->out ? r->out : ".", name), *path = folder ? adze_path_join(folder, "model.h5") : NULL;
+    char *folder = adze_path_join(r->out ? r->out : ".", w.name), *path = folder ? adze_path_join(folder, "model.h5") : NULL;
     REQUIRE(path, ADZE_ENOMEM, "no memory for a path");
+    w.folder = folder;
     if (adze_options_flag(o, "resume") && adze_file_exists(path)) {
-        adze_log_write(&r->p->log, ADZE_LOG_INFO, "%s: %s exists, left as it is", name, path);
+        adze_log_write(&r->p->log, ADZE_LOG_INFO, "%s: %s exists, left as it is", w.name, path);
         goto done;
     }
-    if (!adze_options_flag(o, "dry-run") && !adze_options_flag(o, "print-plan")) TRY(claim_folder(r, folder));
+    if (!dry) TRY(claim_folder(r, folder));
+    if (!dry && (r->method->recipe || r->cache.kind == CACHE_FILE)) {
+        REQUIRE(w.picture = adze_malloc((size_t)w.n * sizeof *w.picture), ADZE_ENOMEM, "a table of %" PRId64 " pictures", w.n);
+        TRY(adze_feature_pictures(w.items, w.n, w.picture));
+    }
     TRY(create_model(r, &m));
-    if (r->method->recipe) TRY(train_model(r, m, name, folder, items, n, &result));
-    else TRY(gather_model(r, m, name, items, n, &result));
+    if (r->method->recipe) TRY(train_model(r, m, &w, &result));
+    else TRY(gather_model(r, m, &w, &result));
     if (!result.finished) goto done;
-    TRY(write_checkpoint(r, m, name, classes, n_classes, path));
+    TRY(write_checkpoint(r, m, &w, path));
     r->method->facts(m, &facts);
     double seconds = adze_clock_seconds() - start;
-    adze_log_write(&r->p->log, ADZE_LOG_INFO, "%s: %s, %.1f s (%.1f images/s, %.1f s waiting for pictures)", name,
+    adze_log_write(&r->p->log, ADZE_LOG_INFO, "%s: %s, %.1f s (%.1f images/s, %.1f s waiting for pictures)", w.name,
                    facts.s ? facts.s : "", seconds, result.images_per_s, result.waited_s);
-    run_record_class(&r->record, name, result.n_images, seconds, facts.s ? facts.s : "");
+    run_record_class(&r->record, w.name, result.n_images, seconds, facts.s ? facts.s : "");
 done:
     if (m) r->method->destroy(m);
     adze_text_destroy(&facts);
+    adze_free(w.picture);
     adze_free(folder);
     adze_free(path);
-    return st == ADZE_OK ? st : adze_fail_prefix(st, "%s", name);
+    return st == ADZE_OK ? st : adze_fail_prefix(st, "%s", w.name);
 }
 
 /* The classes that were asked for, checked; `names` borrowed from the data set or the options. */
@@ -393,10 +481,18 @@ static adze_status fit_joint(run *r, const char *const *names, int64_t n)
         }
         if (pass == 0) REQUIRE(items = adze_calloc((size_t)total, sizeof *items), ADZE_ENOMEM, "a list of %" PRId64 " pictures", total);
     }
-    TRY(fit_model(r, "joint", names, n, items, total));
+    TRY(fit_model(r, (fit_work){ .name = "joint", .classes = names, .n_classes = n, .items = items, .n = total }));
 done:
     adze_free(items);
     return st;
+}
+
+/* One model of one class. */
+static adze_status fit_class(run *r, const char *const *name)
+{
+    fit_work w = { .name = *name, .classes = name, .n_classes = 1 };
+    w.items = adze_dataset_items(r->data, *name, ADZE_SPLIT_TRAIN, &w.n);
+    return fit_model(r, w);
 }
 
 /* What the classes of --jobs share. */
@@ -412,8 +508,6 @@ static adze_status fit_apart(void *user, int64_t i, adze_text *classes)
     adze_status st = ADZE_OK;
     side_by_side *s = user;
     run *r = s->r;
-    int64_t count;
-    const adze_data_item *items = adze_dataset_items(r->data, s->names[i], ADZE_SPLIT_TRAIN, &count);
     adze_progress_opts lines = { .file = stderr, .output = r->p->log.output }; /* nobody else's line is redrawn */
     adze_progress_destroy(r->p->progress);
     r->p->progress = r->p->log.progress = NULL;
@@ -421,7 +515,7 @@ static adze_status fit_apart(void *user, int64_t i, adze_text *classes)
     r->p->log.progress = r->p->progress;
     adze_memory_limit_set(adze_memory_limit() / (size_t)s->at_once);
     TRY(adze_program_device(r->p, &r->ctx));
-    TRY(fit_model(r, s->names[i], &s->names[i], 1, items, count));
+    TRY(fit_class(r, &s->names[i]));
     adze_text_append(classes, r->record.classes.s ? r->record.classes.s : "");
 done:
     return st;
@@ -508,9 +602,7 @@ static adze_status fit_all(run *r)
     if (adze_options_flag(o, "joint")) TRY(fit_joint(r, names, n));
     else if (!apart)
         for (int64_t i = 0; i < n; i++) {
-            int64_t count;
-            const adze_data_item *items = adze_dataset_items(r->data, names[i], ADZE_SPLIT_TRAIN, &count);
-            TRY(fit_model(r, names[i], &names[i], 1, items, count));
+            TRY(fit_class(r, &names[i]));
             if (adze_options_flag(o, "print-plan")) break; /* the same for every class */
         }
     if (!dry) TRY(run_record_write(&r->record, r->p, r->method_options, r->ctx, r->data, r->out));

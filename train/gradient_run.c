@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/clock.h"
 #include "core/file.h"
@@ -23,7 +24,7 @@ typedef struct {
     int n_terms;
     int64_t done;                    /* steps */
     double last_loss, started, last_report, elapsed_before;
-    char *state_path;                /* owned */
+    char *state_path, *cache_path;   /* owned; cache_path: for cache_auto */
 } gradient_state;
 
 /* The state as train_state.h wants it. */
@@ -140,6 +141,47 @@ static bool cache_step(void *user, const char *what, int64_t done, int64_t total
     return adze_program_check_interrupt() == ADZE_OK;
 }
 
+/* Says what the training will take, and with cache_auto chooses where the features go. */
+static adze_status check_memory(gradient_state *g)
+{
+    adze_status st = ADZE_OK;
+    const gradient_run_opts *o = g->o;
+    adze_memory_item memory[ADZE_MEMORY_ITEMS];
+    char what[96];
+    trainer_memory(g->t, memory);
+    if (o->cache_auto && trainer_uses_cache(g->t) == CACHE_MEMORY && !adze_program_fits(memory)) {
+        trainer_cache file = o->train.cache;
+        file.kind = CACHE_FILE;
+        file.path = g->cache_path;
+        trainer_set_cache(g->t, &file);
+        adze_log_write(&o->p->log, ADZE_LOG_INFO, "%s: features do not fit in memory beside the rest (%s): they go to %s", o->name,
+                       adze_program_bytes(memory[0].n_bytes), file.path);
+        trainer_memory(g->t, memory);
+    }
+    snprintf(what, sizeof what, "training %s on %" PRId64 " pictures", o->name, o->train.n);
+    TRY(adze_program_memory(o->p, memory, what));
+done:
+    return st;
+}
+
+static adze_status fill_cache(gradient_state *g)
+{
+    adze_status st = ADZE_OK;
+    const gradient_run_opts *o = g->o;
+    char task[64];
+    int64_t found;
+    if (trainer_uses_cache(g->t) == CACHE_OFF) goto done;
+    snprintf(task, sizeof task, "features %s", o->name);
+    adze_progress_begin(o->p->progress, task, "images", 0, o->train.n);
+    adze_work_progress progress = { cache_step, g };
+    TRY(trainer_fill_cache(g->t, &progress, &found));
+    adze_progress_end(o->p->progress);
+    if (found > 0)
+        adze_log_write(&o->p->log, ADZE_LOG_INFO, "%s: features of %" PRId64 " of %" PRId64 " pictures were in the cache", o->name, found, o->train.n);
+done:
+    return st;
+}
+
 adze_status gradient_run(const gradient_run_opts *opts, gradient_run_result *result)
 {
     adze_status st = ADZE_OK;
@@ -156,6 +198,7 @@ adze_status gradient_run(const gradient_run_opts *opts, gradient_run_result *res
         REQUIRE(g.tag_text[i] = adze_strprintf("loss/%s", parts.term_name[i]), ADZE_ENOMEM, "no memory for a name");
         g.tag[3 + i] = g.tag_text[i];
     }
+    REQUIRE(g.cache_path = adze_path_join(opts->folder, "cache.h5"), ADZE_ENOMEM, "no memory for a path");
     TRY(trainer_create(&g.t, &opts->train));
     if (opts->print_plan) {
         trainer_print_plan(g.t, &plan);
@@ -163,31 +206,15 @@ adze_status gradient_run(const gradient_run_opts *opts, gradient_run_result *res
         fputs(plan.s, stdout);
         goto done;
     }
-    adze_memory_item memory[ADZE_MEMORY_ITEMS];
-    char what[96];
-    trainer_memory(g.t, memory);
-    snprintf(what, sizeof what, "training %s on %" PRId64 " pictures", opts->name, opts->train.n);
-    st = adze_program_memory(opts->p, memory, what);
-    if (st == ADZE_ENOMEM && opts->cache_may_shrink && trainer_drop_cache(g.t)) {
-        adze_log_write(&opts->p->log, ADZE_LOG_WARNING, "%s; the frozen part is computed in every epoch instead", adze_error_message());
-        trainer_memory(g.t, memory);
-        st = adze_program_memory(opts->p, memory, what);
-    }
-    TRY(st);
+    TRY(check_memory(&g));
     if (opts->dry_run) goto done;
 
     REQUIRE(g.state_path = adze_path_join(opts->folder, "train.h5"), ADZE_ENOMEM, "no memory for a path");
     TRY(restore(&g));
-    char task[64];
-    snprintf(task, sizeof task, "features %s", opts->name);
-    if (trainer_uses_cache(g.t)) {
-        adze_progress_begin(opts->p->progress, task, "images", 0, opts->train.n);
-        adze_work_progress progress = { cache_step, &g };
-        TRY(trainer_fill_cache(g.t, &progress));
-        adze_progress_end(opts->p->progress);
-    }
+    TRY(fill_cache(&g));
     TRY(open_logs(&g));
     TRY(epochs(&g));
+    if (opts->cache_auto) unlink(g.cache_path); /* in this run's folder, and of no further use */
     *result = (gradient_run_result){
         .trained = true, .steps = g.done, .last_loss = g.last_loss, .seconds = adze_clock_seconds() - start, .waited_s = trainer_waited_s(g.t),
     };
@@ -197,6 +224,7 @@ done:
     trainer_destroy(g.t);
     for (int i = 0; i < g.n_terms; i++) adze_free(g.tag_text[i]);
     adze_free(g.state_path);
+    adze_free(g.cache_path);
     adze_text_destroy(&plan);
     return st;
 }

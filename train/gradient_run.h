@@ -10,7 +10,7 @@ typedef struct {
     trainer_opts train;
     const char *name, *folder;  /* of the model, for messages; RUN/CLASS */
     const char *config_json;    /* must agree on resume */
-    bool cache_may_shrink;      /* train without the cache if it does not fit */
+    bool cache_auto;            /* features in memory if they fit, else in FOLDER/cache.h5, which is removed at the end */
     bool resume, dry_run, print_plan, tensorboard;
 } gradient_run_opts;
 

@@ -15,7 +15,8 @@
 #include "core/plan.h"
 #include "core/split.h"
 #include "datasets/resize.h"
-#include "train/feature_cache.h"
+#include "train/feature_fill.h"
+#include "train/feature_key.h"
 
 /* One part of the training, ready to run. */
 typedef struct {
@@ -33,6 +34,7 @@ struct trainer {
     adze_optim *optim[ADZE_TRAINING_OPTIMS]; /* owned */
     adze_schedule schedule;
     int64_t steps_per_epoch;
+    adze_feature_value value[ADZE_GRAPH_CUTS];
     adze_feature_cache *cache;       /* owned; NULL without a cache, and before it is filled */
     unsigned char *pixels;           /* (batch,H,W,3), owned as all below */
     int64_t *item;                   /* (batch) which picture each one is */
@@ -79,6 +81,7 @@ static adze_status split_graph(trainer *t)
         TRY(trained_prefixes(&t->parts, &t->parts.part[k], prefix[k], PREFIXES, &goal[k].trained));
     }
     TRY(adze_graph_split(&t->split, t->parts.graph, t->parts.image, goal, t->parts.n_parts));
+    for (int c = 0; c < t->split.n_cuts; c++) t->value[c].floats = t->split.floats[c];
 done:
     return st;
 }
@@ -247,26 +250,23 @@ adze_optim *const *trainer_optimizers(trainer *t, int *n)
 }
 
 /* Features can be kept if there are any and their pictures are the same in every epoch. */
-bool trainer_uses_cache(const trainer *t)
+trainer_cache_kind trainer_uses_cache(const trainer *t)
 {
-    return t->o.cache != CACHE_OFF && t->frozen && t->parts.rotate == 0.0;
+    return t->frozen && t->parts.rotate == 0.0 ? t->o.cache.kind : CACHE_OFF;
 }
 
-bool trainer_drop_cache(trainer *t)
-{
-    bool had = trainer_uses_cache(t);
-    t->o.cache = CACHE_OFF;
-    return had;
-}
+void trainer_set_cache(trainer *t, const trainer_cache *cache) { t->o.cache = *cache; }
 
 void trainer_memory(const trainer *t, adze_memory_item items[ADZE_MEMORY_ITEMS])
 {
     int n = 0;
     size_t arenas = t->frozen ? adze_plan_arena_bytes(t->frozen) : 0;
     for (int k = 0; k < t->parts.n_parts; k++) arenas += t->part[k].plan ? adze_plan_arena_bytes(t->part[k].plan) : 0;
-    if (trainer_uses_cache(t))
+    if (trainer_uses_cache(t) == CACHE_MEMORY)
         items[n++] = (adze_memory_item){ "features of the frozen part (--cache off: none)",
-                                         adze_feature_cache_bytes(t->o.n, t->split.floats, t->split.n_cuts) };
+                                         adze_feature_cache_bytes(t->o.n, t->value, t->split.n_cuts) };
+    if (trainer_uses_cache(t) == CACHE_FILE)
+        items[n++] = (adze_memory_item){ "tables of the feature cache", adze_feature_cache_table_bytes(t->o.n, t->split.n_cuts) };
     items[n++] = (adze_memory_item){ "activations", arenas };
     items[n] = (adze_memory_item){ NULL, 0 };
 }
@@ -344,36 +344,52 @@ static adze_status prepare_pictures(trainer *t, int64_t epoch, int64_t first, in
     return first_failed == ADZE_OK ? ADZE_OK : adze_fail(first_failed, "%s", message);
 }
 
-static adze_status open_loader(const trainer *t, const int64_t *order, int64_t n, adze_loader **loader)
+static adze_loader_opts loader_opts(const trainer *t)
 {
     adze_loader_opts opts = ADZE_LOADER_OPTS;
     opts.H = t->o.H, opts.W = t->o.W;
     if (t->o.method->reads_as_opencv && t->o.method->reads_as_opencv(t->o.model)) adze_loader_as_opencv(&opts);
+    return opts;
+}
+
+static adze_status open_loader(const trainer *t, const int64_t *order, int64_t n, adze_loader **loader)
+{
+    adze_loader_opts opts = loader_opts(t);
     return adze_loader_create(loader, t->o.items, t->o.n, order, n, &opts);
 }
 
-adze_status trainer_fill_cache(trainer *t, const adze_work_progress *progress)
+/* ---- the cache ---- */
+
+/* Opens the cache; a file asks for keys. */
+static adze_status open_cache(trainer *t)
 {
     adze_status st = ADZE_OK;
-    adze_loader *loader = NULL;
-    int64_t pixels = t->o.H * t->o.W;
-    if (!trainer_uses_cache(t) || t->cache) return ADZE_OK;
-    TRY(adze_feature_cache_create(&t->cache, t->o.n, t->split.floats, t->split.n_cuts));
-    TRY(open_loader(t, NULL, 0, &loader));
-    for (int64_t done = 0, n; done < t->o.n; done += n) {
-        TRY(take_pictures(t, loader, &n));
-        adze_normalize_nhwc(t->o.normalize, t->pixels, n * pixels, t->batch);
-        TRY(adze_plan_write(t->frozen, t->split.image, t->batch));
-        TRY(adze_plan_run(t->frozen));
-        for (int c = 0; c < t->split.n_cuts; c++) {
-            TRY(adze_plan_read(t->frozen, t->split.from[c], t->cut));
-            TRY(adze_feature_cache_put(t->cache, c, done, n, t->cut));
-        }
-        REQUIRE(!progress || progress->step(progress->user, "features", done + n, t->o.n), ADZE_EINTERRUPTED, "interrupted");
-    }
-    t->waited_s += adze_loader_waited_s(loader);
+    const trainer_cache *c = &t->o.cache;
+    adze_loader_opts loader = loader_opts(t);
+    const adze_feature_input input = { &loader, t->o.normalize, t->o.batch };
+    if (c->kind == CACHE_FILE) TRY(adze_feature_key(t->split.frozen, t->parts.params, t->split.from, t->split.n_cuts, &input, t->value));
+    const adze_feature_cache_opts opts = {
+        .n = t->o.n, .value = t->value, .n_values = t->split.n_cuts, .picture = c->picture, .replace = c->replace,
+        .path = c->kind == CACHE_FILE ? c->path : NULL,
+    };
+    TRY(adze_feature_cache_create(&t->cache, &opts));
 done:
-    adze_loader_destroy(loader);
+    return st;
+}
+
+adze_status trainer_fill_cache(trainer *t, const adze_work_progress *progress, int64_t *found)
+{
+    adze_status st = ADZE_OK;
+    *found = 0;
+    if (trainer_uses_cache(t) == CACHE_OFF || t->cache) return ADZE_OK;
+    adze_loader_opts loader = loader_opts(t);
+    const adze_feature_source source = {
+        .plan = t->frozen, .image = t->split.image, .value = t->split.from, .floats = t->split.floats, .n_values = t->split.n_cuts,
+        .batch = t->o.batch, .items = t->o.items, .n = t->o.n, .loader = &loader, .normalize = t->o.normalize,
+    };
+    TRY(open_cache(t));
+    TRY(adze_feature_fill(t->cache, &source, progress, found, &t->waited_s));
+done:
     if (st != ADZE_OK) {
         adze_feature_cache_destroy(t->cache);
         t->cache = NULL;
@@ -511,6 +527,8 @@ adze_status trainer_epoch(trainer *t, int64_t epoch, int64_t first, adze_status 
     if (needs_pictures(t, epoch)) TRY(open_loader(t, t->order + first * t->o.batch, used - first * t->o.batch, &loader));
     for (int64_t k = first; k < t->steps_per_epoch; k++) {
         trainer_step s = { .epoch = epoch, .step = epoch * t->steps_per_epoch + k };
+        for (int64_t i = 0; t->cache && i < t->o.batch && k + 1 < t->steps_per_epoch; i++)
+            adze_feature_cache_ahead(t->cache, t->order[(k + 1) * t->o.batch + i]);
         TRY(feed(t, loader, epoch, k * t->o.batch));
         TRY(one_step(t, &s));
         TRY(report(user, &s));

@@ -10,10 +10,18 @@
 #include "datasets/loader.h"
 #include "datasets/normalize.h"
 #include "models/method.h"
+#include "train/feature_cache.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
 
-typedef enum { CACHE_OFF, CACHE_MEMORY } trainer_cache;
+typedef enum { CACHE_OFF, CACHE_MEMORY, CACHE_FILE } trainer_cache_kind;
+
+typedef struct {
+    trainer_cache_kind kind;
+    const char *path;           /* CACHE_FILE; borrowed, as below */
+    const adze_digest *picture; /* CACHE_FILE: (n), of the items' files */
+    bool replace;               /* a file that is no feature cache is overwritten */
+} trainer_cache;
 
 typedef struct {
     adze_ctx *ctx;                /* borrowed, as all here */
@@ -48,11 +56,13 @@ adze_optim *const *trainer_optimizers(trainer *t, int *n);
 adze_params *trainer_params(trainer *t);
 /* (adze_params_count) which parameters steps change: trained ones and their statistics, the state. Borrowed. */
 const bool *trainer_keeps(const trainer *t);
-bool trainer_uses_cache(const trainer *t);
-/* Before it is filled: goes without it; false if there is none. */
-bool trainer_drop_cache(trainer *t);
-/* Computes the frozen features of every picture; a no-op without a cache. Ends with ADZE_EINTERRUPTED when progress says so. */
-adze_status trainer_fill_cache(trainer *t, const adze_work_progress *progress);
+/* CACHE_OFF too if the graph has no frozen part. */
+trainer_cache_kind trainer_uses_cache(const trainer *t);
+/* Before it is filled: another way to keep what the frozen part computes. */
+void trainer_set_cache(trainer *t, const trainer_cache *cache);
+/* Computes the frozen features of every picture that the cache lacks; *found: how many it has had. A no-op without a cache.
+ * Ends with ADZE_EINTERRUPTED when progress says so. */
+adze_status trainer_fill_cache(trainer *t, const adze_work_progress *progress, int64_t *found);
 /* The steps of one epoch from `first` on; `report` gets every step, and stops the training by returning an error. */
 adze_status trainer_epoch(trainer *t, int64_t epoch, int64_t first, adze_status (*report)(void *user, const trainer_step *step), void *user);
 /* Seconds spent waiting for pictures so far. */

@@ -21,7 +21,7 @@ add_executable(tiny_train train/tiny_method.c ../train/adze_train.c ../train/gra
                ../train/run_record.c ../train/trainer.c ../train/weights_path.c)
 target_link_libraries(tiny_train PRIVATE adze_program_parts adze_static)
 set_target_properties(tiny_train PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
-foreach(name resume jobs)
+foreach(name cache resume jobs)
   add_test(NAME train/test_${name} COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/train/test_${name}.sh
            $<TARGET_FILE_DIR:adze-train> $<TARGET_FILE:make_weights> $<TARGET_FILE:tiny_train>)
   set_tests_properties(train/test_${name} PROPERTIES TIMEOUT 300)
