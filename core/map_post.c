@@ -53,10 +53,16 @@ static int64_t reflect(int64_t i, int64_t n)
     return i < n ? i : period - 1 - i;
 }
 
-/* exp(-x^2 / (2 sigma^2)) over x = -r..r, normalised; the sum runs as numpy's pairwise sum does on few elements. */
-static void gaussian_weights(double sigma, int r, double *weight)
+int adze_map_radius(double sigma) { return (int)(4.0 * sigma + 0.5); }
+
+/* The sum runs as numpy's pairwise sum does on few elements. */
+void adze_map_weights(double sigma, double *weight)
 {
-    int n = 2 * r + 1;
+    int r = adze_map_radius(sigma), n = 2 * r + 1;
+    if (r == 0) {
+        weight[0] = 1.0;
+        return;
+    }
     double lane[8] = { 0 }, sum = 0.0;
     for (int x = 0; x <= r; x++) weight[x] = exp(-0.5 / (sigma * sigma) * ((double)x * (double)x));
     int whole = n / 8 * 8;
@@ -177,11 +183,10 @@ static adze_status job_prepare(job *j, const adze_map_opts *opts, size_t element
     j->threads = adze_threads_resolve(o.threads);
     if (j->threads > j->B) j->threads = j->B > 0 ? (int)j->B : 1;
     if (j->sigma >= 0.0) {
-        j->r = (int)(4.0 * j->sigma + 0.5);
+        j->r = adze_map_radius(j->sigma);
         REQUIRE(j->weight = adze_malloc(((size_t)j->r + 1) * sizeof *j->weight), ADZE_ENOMEM,
                 "map: %zu host bytes for the blur's weights", ((size_t)j->r + 1) * sizeof *j->weight);
-        if (j->r > 0) gaussian_weights(j->sigma, j->r, j->weight);
-        else j->weight[0] = 1.0;
+        adze_map_weights(j->sigma, j->weight);
     }
     if (j->h > 0) {
         size_t W = (size_t)j->W;

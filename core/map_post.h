@@ -29,6 +29,10 @@ typedef struct {
 } adze_map_opts;
 #define ADZE_MAP_OPTS ((adze_map_opts){ .align_corners = false })
 
+/* The blur's radius, and its radius + 1 weights, the centre's first: for the backends. sigma >= 0 and at most 1000. */
+int adze_map_radius(double sigma);
+void adze_map_weights(double sigma, double *weight);
+
 /* x (B,h,w) -> y (B,H,W), not overlapping; sizes from 1 to 65536 each. `opts` NULL = ADZE_MAP_OPTS.
  * ADZE_EINVAL for sizes, ADZE_ENOMEM, ADZE_EBACKEND if the machine lacks opts->isa. */
 adze_status adze_map_upsample(const float *x, int64_t B, int64_t h, int64_t w, int64_t H, int64_t W,

@@ -8,11 +8,11 @@
 
 namespace {
 
-/* Window i of n -> m is [i*n/m, ceil((i+1)*n/m)); element j lies in the windows [first, last]. */
-__device__ static inline int64_t begin_of(int64_t i, int64_t n, int64_t m) { return i * n / m; }
-__device__ static inline int64_t end_of(int64_t i, int64_t n, int64_t m) { return ((i + 1) * n + m - 1) / m; }
-__device__ static inline int64_t first_of(int64_t j, int64_t n, int64_t m) { return j * m / n; }
-__device__ static inline int64_t last_of(int64_t j, int64_t n, int64_t m) { return ((j + 1) * m + n - 1) / n - 1; }
+/* I: int where the products fit. Window i of n -> m is [i*n/m, ceil((i+1)*n/m)); element j lies in the windows [first, last]. */
+template <class I> __device__ static inline I begin_of(I i, I n, I m) { return i * n / m; }
+template <class I> __device__ static inline I end_of(I i, I n, I m) { return ((i + 1) * n + m - 1) / m; }
+template <class I> __device__ static inline I first_of(I j, I n, I m) { return j * m / n; }
+template <class I> __device__ static inline I last_of(I j, I n, I m) { return ((j + 1) * m + n - 1) / n - 1; }
 
 struct sizes {
     int H, W, Ho, Wo;
@@ -26,8 +26,8 @@ struct forward_body {
     template <int V> __device__ void at(int row, int k) const
     {
         const int ox = row % s.Wo, oy = row / s.Wo % s.Ho, n = row / s.Wo / s.Ho;
-        const int y0 = (int)begin_of(oy, s.H, s.Ho), y1 = (int)end_of(oy, s.H, s.Ho);
-        const int x0 = (int)begin_of(ox, s.W, s.Wo), x1 = (int)end_of(ox, s.W, s.Wo);
+        const int y0 = begin_of(oy, s.H, s.Ho), y1 = end_of(oy, s.H, s.Ho);
+        const int x0 = begin_of(ox, s.W, s.Wo), x1 = end_of(ox, s.W, s.Wo);
         double sum[V];
 #pragma unroll
         for (int j = 0; j < V; j++) sum[j] = 0.0;
@@ -55,9 +55,9 @@ struct backward_body {
         pack<V> sum;
 #pragma unroll
         for (int j = 0; j < V; j++) sum.v[j] = 0.0f;
-        for (int oy = (int)first_of(iy, s.H, s.Ho); oy <= (int)last_of(iy, s.H, s.Ho); oy++)
-            for (int ox = (int)first_of(ix, s.W, s.Wo); ox <= (int)last_of(ix, s.W, s.Wo); ox++) {
-                const int64_t height = end_of(oy, s.H, s.Ho) - begin_of(oy, s.H, s.Ho), width = end_of(ox, s.W, s.Wo) - begin_of(ox, s.W, s.Wo);
+        for (int oy = first_of(iy, s.H, s.Ho); oy <= last_of(iy, s.H, s.Ho); oy++)
+            for (int ox = first_of(ix, s.W, s.Wo); ox <= last_of(ix, s.W, s.Wo); ox++) {
+                const int height = end_of(oy, s.H, s.Ho) - begin_of(oy, s.H, s.Ho), width = end_of(ox, s.W, s.Wo) - begin_of(ox, s.W, s.Wo);
                 const pack<V> d = load<V>(dy + ((int64_t)(n * s.Ho + oy) * s.Wo + ox) * s.C + k);
 #pragma unroll
                 for (int j = 0; j < V; j++) sum.v[j] += d.v[j] / (float)(height * width);
@@ -98,6 +98,12 @@ struct backward_1d_body {
     }
 };
 
+static bool accepts_2d(const adze_call *c)
+{
+    const int64_t *x = c->in[0].shape.dim, *y = c->out[0].shape.dim;
+    return (x[1] + 1) * (y[1] + 1) <= INT32_MAX && (x[2] + 1) * (y[2] + 1) <= INT32_MAX;
+}
+
 static sizes sizes_of(const adze_call *c)
 {
     const int64_t *x = c->in[0].shape.dim, *y = c->out[0].shape.dim;
@@ -135,7 +141,7 @@ static adze_status run_1d_backward(const adze_call *c)
 
 } /* namespace */
 
-const adze_kernel adze_cuda_adaptive_pool2d = cuda_kernel(accepts_all, NULL, run_2d);
-const adze_kernel adze_cuda_adaptive_pool2d_backward = cuda_kernel(accepts_all, NULL, run_2d_backward);
+const adze_kernel adze_cuda_adaptive_pool2d = cuda_kernel(accepts_2d, NULL, run_2d);
+const adze_kernel adze_cuda_adaptive_pool2d_backward = cuda_kernel(accepts_2d, NULL, run_2d_backward);
 const adze_kernel adze_cuda_adaptive_pool1d = cuda_kernel(accepts_all, NULL, run_1d);
 const adze_kernel adze_cuda_adaptive_pool1d_backward = cuda_kernel(accepts_all, NULL, run_1d_backward);

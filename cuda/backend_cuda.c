@@ -287,6 +287,10 @@ static const adze_backend backend = {
 #endif
     .enter = cuda_enter,
     .leave = cuda_leave,
+    .optim_norm = adze_cuda_optim_norm,
+    .optim_update = adze_cuda_optim_update,
+    .map_post = adze_cuda_map_post,
+    .normalize = adze_cuda_normalize,
     .kernels = {
         [ADZE_OP_batch_norm] = LIST(&adze_cuda_batch_norm),
         [ADZE_OP_batch_norm_train] = LIST(&adze_cuda_batch_norm_train),

@@ -17,6 +17,7 @@
 #include "cuda/launch.h"
 
 constexpr int CELL_THREADS = 256;
+constexpr int CELL_BLOCKS = 3; /* per multiprocessor at least: up to 80 registers */
 constexpr int64_t CELL_MAX_BLOCKS = INT32_MAX;
 
 template <int V> struct alignas(V * sizeof(float)) pack {
@@ -51,7 +52,7 @@ __device__ inline void put(float *grad, bool add, float x)
 
 static inline int64_t pieces(int64_t n, int64_t piece) { return (n + piece - 1) / piece; }
 
-template <class Body> __global__ void __launch_bounds__(CELL_THREADS) flat_kernel(const Body body, int64_t n)
+template <class Body> __global__ void __launch_bounds__(CELL_THREADS, CELL_BLOCKS) flat_kernel(const Body body, int64_t n)
 {
     int64_t i = 4 * ((int64_t)blockIdx.x * CELL_THREADS + threadIdx.x);
     if (i + 4 <= n) body.template at<4>(i);
@@ -70,7 +71,7 @@ template <class Body> static adze_status flat_launch(const adze_call *c, const B
 
 /* Blocks are counted along the columns first. */
 template <class Body, int V>
-__global__ void __launch_bounds__(CELL_THREADS) cells_kernel(const Body body, int rows, int columns, int column_blocks)
+__global__ void __launch_bounds__(CELL_THREADS, CELL_BLOCKS) cells_kernel(const Body body, int rows, int columns, int column_blocks)
 {
     const int k = (int)(blockIdx.x % (unsigned)column_blocks * blockDim.x + threadIdx.x);
     const int64_t row = (int64_t)(blockIdx.x / (unsigned)column_blocks) * blockDim.y + threadIdx.y;

@@ -39,6 +39,15 @@ extern const adze_kernel adze_cuda_softmax, adze_cuda_softmax_backward;
 extern const adze_kernel adze_cuda_topk, adze_cuda_topk_backward;
 extern const adze_kernel adze_cuda_unfold, adze_cuda_unfold_backward;
 
+/* optimizer.cu */
+adze_status adze_cuda_optim_norm(adze_ctx *ctx, const adze_optim_norm *a);
+adze_status adze_cuda_optim_update(adze_ctx *ctx, const adze_optim_update *u);
+
+/* map_post.cu, normalize.cu: see core/backend.h. */
+adze_status adze_cuda_map_post(adze_ctx *ctx, const float *x_host, int64_t B, int64_t h, int64_t w, int64_t H, int64_t W, double sigma,
+                               bool align_corners, float *y_host);
+adze_status adze_cuda_normalize(adze_ctx *ctx, const unsigned char *rgb_host, int64_t n_pixels, const float *table_host, float *y);
+
 #ifdef __cplusplus
 }
 #endif

@@ -60,7 +60,7 @@ template <int G> __device__ inline void group_first_maximum(float *x, int64_t *a
 /* ---- lines: a group of threads does one line from beginning to end ------------------------------------------------------ */
 
 /* Body: template <int G> __device__ void line(int64_t line, int lane) const, called by all threads of the group. */
-template <class Body, int G> __global__ void __launch_bounds__(LINE_THREADS) lines_kernel(const Body body, int64_t lines)
+template <class Body, int G> __global__ void __launch_bounds__(LINE_THREADS, CELL_BLOCKS) lines_kernel(const Body body, int64_t lines)
 {
     const int64_t line = ((int64_t)blockIdx.x * LINE_THREADS + threadIdx.x) / G;
     if (line < lines) body.template line<G>(line, (int)(threadIdx.x % G));
@@ -89,7 +89,7 @@ template <class Body> static adze_status lines_launch(const adze_call *c, const 
 /* Body: enum { SUMS }; template <int V> __device__ void add(int64_t line, int64_t i, double *sum) const for elements i ..
  * i+V-1 of the line; __device__ void finish(int64_t line, const double *sum) const. */
 template <class Body, int V>
-__global__ void __launch_bounds__(LINE_THREADS) line_parts_kernel(const Body body, int64_t n, int splits, double *part)
+__global__ void __launch_bounds__(LINE_THREADS, CELL_BLOCKS) line_parts_kernel(const Body body, int64_t n, int splits, double *part)
 {
     const int64_t line = blockIdx.x / (unsigned)splits;
     const int split = (int)(blockIdx.x % (unsigned)splits);

@@ -10,3 +10,6 @@ endforeach()
 foreach(base test_ops test_ops_train)
   add_dependencies(${base} adze_cusim)
 endforeach()
+
+adze_cuda_test(cuda/test_device_calls.c)
+set_property(TEST cuda/test_device_calls PROPERTY ENVIRONMENT "ADZE_BACKEND_PATH=${CMAKE_BINARY_DIR}/lib")

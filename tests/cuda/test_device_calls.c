@@ -1,0 +1,206 @@
+/* test_device_calls.c - what a device computes outside of graphs, against the cpu: optimiser steps, maps, pixels. On sizes of 1
+ * and beside every multiple of a tile, under four orders of threads, which must give the same bits. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/backend.h"
+#include "core/map_post.h"
+#include "core/philox.h"
+#include "cusim.h"
+
+static adze_ctx *device, *cpu;
+static const char *const schedules[] = { "forward", "reverse", "warps", "random:5" };
+enum { N_SCHEDULES = sizeof schedules / sizeof *schedules };
+
+static int open_both(void **state)
+{
+    (void)state;
+    adze_ctx_opts opts = ADZE_CTX_OPTS;
+    opts.device = "cpu";
+    assert_int_equal(adze_ctx_create(&cpu, &opts), ADZE_OK);
+    opts.device = "cusim";
+    if (adze_ctx_create(&device, &opts) != ADZE_OK) fail_msg("%s", adze_error_message());
+    return 0;
+}
+
+static int close_both(void **state)
+{
+    (void)state;
+    adze_ctx_destroy(device);
+    adze_ctx_destroy(cpu);
+    return 0;
+}
+
+#define OK(call) \
+    do { \
+        if ((call) != ADZE_OK) fail_msg("%s", adze_error_message()); \
+    } while (0)
+
+/* In [-1, 1). */
+static float *random_floats(int64_t n, uint32_t item)
+{
+    float *x = malloc((size_t)n * sizeof *x);
+    adze_philox_fill_uniform((adze_philox){ .seed = 3, .stream = ADZE_STREAM_TEST, .item = item }, 0, x, n);
+    for (int64_t i = 0; i < n; i++) x[i] = 2.0f * x[i] - 1.0f;
+    return x;
+}
+
+static void *on(adze_ctx *ctx, const void *host, size_t n_bytes)
+{
+    void *p;
+    OK(ctx->backend->alloc(ctx, n_bytes, &p));
+    OK(ctx->backend->write(ctx, p, host, n_bytes));
+    return p;
+}
+
+/* ---- optimisers ---- */
+
+enum { N_PARAMS = 3 * 16384 + 4099, N_PIECES = 5 };
+/* The last one starts beside a vector. */
+static const adze_optim_piece piece_table[N_PIECES] = {
+    { 0, 16384, 0 }, { 16384, 16384, 0 }, { 32768, 16384, 1 }, { 49152, 4095, 1 }, { 53250, 1, 2 },
+};
+
+typedef struct {
+    float *p, *s0, *s1;
+    double norm;
+} optimised;
+
+static optimised optimise(adze_ctx *ctx, adze_optim_kind kind, double momentum, double clip)
+{
+    optimised out = { malloc(N_PARAMS * sizeof(float)), calloc(N_PARAMS, sizeof(float)), calloc(N_PARAMS, sizeof(float)), 0.0 };
+    float *p = random_floats(N_PARAMS, 1), *g = random_floats(N_PARAMS, 2);
+    double zero[N_PIECES] = { 0.0 };
+    const adze_backend *b = ctx->backend;
+    adze_optim_norm norm = { .piece = on(ctx, piece_table, sizeof piece_table), .n_pieces = N_PIECES,
+                             .grad = on(ctx, g, N_PARAMS * sizeof *g), .partial = on(ctx, zero, sizeof zero), .norm = on(ctx, zero, sizeof *zero) };
+    adze_optim_update u = { .kind = kind, .beta1 = 0.5, .beta2 = 0.999, .eps = 1e-8, .momentum = momentum, .piece = norm.piece,
+                            .n_pieces = N_PIECES, .param = on(ctx, p, N_PARAMS * sizeof *p), .grad = norm.grad, .clip = clip, .norm = norm.norm };
+    bool two = kind != ADZE_OPTIM_SGD, one = two || momentum > 0.0;
+    for (int i = 0; i < 3; i++) u.group[i] = (adze_optim_group){ 0.01 * (i + 1), 0.1 * i };
+    if (one) u.state[0] = on(ctx, out.s0, N_PARAMS * sizeof(float));
+    if (two) u.state[1] = on(ctx, out.s1, N_PARAMS * sizeof(float));
+    for (u.step = 1; u.step <= 3; u.step++) {
+        OK(b->optim_norm(ctx, &norm));
+        OK(b->optim_update(ctx, &u));
+    }
+    OK(b->read(ctx, out.p, u.param, N_PARAMS * sizeof(float)));
+    if (one) OK(b->read(ctx, out.s0, u.state[0], N_PARAMS * sizeof(float)));
+    if (two) OK(b->read(ctx, out.s1, u.state[1], N_PARAMS * sizeof(float)));
+    OK(b->read(ctx, &out.norm, norm.norm, sizeof out.norm));
+    void *parts[] = { (void *)norm.piece, (void *)norm.grad, norm.partial, norm.norm, u.param, u.state[0], u.state[1] };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) b->free(ctx, parts[i]);
+    free(p), free(g);
+    return out;
+}
+
+static void forget(optimised o) { free(o.p), free(o.s0), free(o.s1); }
+
+/* Without clipping every element has the cpu's bits; the norm is a sum of N squares in double in another order, and may change
+ * the scale by one unit in the last place, which three steps carry on. */
+static void optimisers_agree(void **state)
+{
+    (void)state;
+    static const struct {
+        adze_optim_kind kind;
+        double momentum, clip;
+    } cases[] = { { ADZE_OPTIM_SGD, 0.0, 0.0 }, { ADZE_OPTIM_SGD, 0.9, 0.0 },  { ADZE_OPTIM_ADAM, 0.0, 0.0 },
+                  { ADZE_OPTIM_ADAMW, 0.0, 0.0 }, { ADZE_OPTIM_ADAM, 0.0, 10.0 }, { ADZE_OPTIM_SGD, 0.0, 1e9 } };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        optimised want = optimise(cpu, cases[i].kind, cases[i].momentum, cases[i].clip);
+        optimised first = { 0 };
+        for (int s = 0; s < N_SCHEDULES; s++) {
+            assert_true(cusim_set_schedule(schedules[s]));
+            optimised got = optimise(device, cases[i].kind, cases[i].momentum, cases[i].clip);
+            assert_true(fabs(got.norm - want.norm) <= N_PARAMS * 0x1p-53 * want.norm);
+            for (int64_t k = 0; k < N_PARAMS; k++) {
+                double bound = cases[i].clip > 0.0 ? 16.0 * 0x1p-24 * (fabs((double)want.p[k]) + 0.03) : 0.0;
+                if (!(fabs((double)got.p[k] - want.p[k]) <= bound))
+                    fail_msg("case %zu, parameter %lld: %.9g, want %.9g", i, (long long)k, (double)got.p[k], (double)want.p[k]);
+            }
+            if (cases[i].clip == 0.0) {
+                assert_memory_equal(got.s0, want.s0, N_PARAMS * sizeof(float));
+                assert_memory_equal(got.s1, want.s1, N_PARAMS * sizeof(float));
+            }
+            if (s == 0) {
+                first = got;
+                continue;
+            }
+            assert_memory_equal(got.p, first.p, N_PARAMS * sizeof(float));
+            assert_memory_equal(&got.norm, &first.norm, sizeof got.norm);
+            forget(got);
+        }
+        forget(want), forget(first);
+    }
+}
+
+/* ---- maps ---- */
+
+static void maps_have_the_bits_of_the_cpu(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t B, h, w, H, W;
+        double sigma;
+        bool align_corners;
+    } cases[] = { { 1, 1, 1, 1, 1, 4.0, false }, { 2, 8, 8, 33, 31, 4.0, false }, { 1, 7, 5, 13, 257, 0.0, true },
+                  { 65, 4, 3, 9, 11, 1.3, true }, { 1, 31, 33, 5, 7, 4.0, false }, { 0, 3, 3, 5, 5, 4.0, false } };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int64_t n = cases[i].B * cases[i].h * cases[i].w, m = cases[i].B * cases[i].H * cases[i].W;
+        float *x = random_floats(n + 1, 10 + (uint32_t)i), *want = malloc((size_t)(m + 1) * sizeof *want), *got = malloc((size_t)(m + 1) * sizeof *got);
+        adze_map_opts opts = ADZE_MAP_OPTS;
+        opts.align_corners = cases[i].align_corners;
+        OK(adze_map_post(x, cases[i].B, cases[i].h, cases[i].w, cases[i].H, cases[i].W, cases[i].sigma, &opts, want));
+        for (int s = 0; s < N_SCHEDULES; s++) {
+            assert_true(cusim_set_schedule(schedules[s]));
+            OK(device->backend->map_post(device, x, cases[i].B, cases[i].h, cases[i].w, cases[i].H, cases[i].W, cases[i].sigma,
+                                         cases[i].align_corners, got));
+            assert_memory_equal(got, want, (size_t)m * sizeof *got);
+        }
+        free(x), free(want), free(got);
+    }
+    assert_int_equal(device->backend->map_post(device, NULL, 1, 0, 1, 1, 1, 4.0, false, NULL), ADZE_EINVAL);
+}
+
+/* ---- pixels ---- */
+
+static void pixels_follow_the_table(void **state)
+{
+    (void)state;
+    static const int64_t sizes[] = { 1, 31, 4096, 341 * 4 + 3 };
+    float *table = random_floats(3 * 256, 20);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        int64_t n = 3 * sizes[i];
+        unsigned char *rgb = malloc((size_t)n);
+        float *y = malloc((size_t)n * sizeof *y), *to;
+        for (int64_t k = 0; k < n; k++)
+            rgb[k] = (unsigned char)adze_philox_u32((adze_philox){ .seed = 5, .stream = ADZE_STREAM_TEST }, (uint64_t)k);
+        for (int s = 0; s < N_SCHEDULES; s++) {
+            assert_true(cusim_set_schedule(schedules[s]));
+            OK(device->backend->alloc(device, (size_t)n * sizeof *y, (void **)&to));
+            OK(device->backend->normalize(device, rgb, sizes[i], table, to));
+            OK(device->backend->read(device, y, to, (size_t)n * sizeof *y));
+            device->backend->free(device, to);
+            for (int64_t k = 0; k < n; k++) assert_true(y[k] == table[256 * (k % 3) + rgb[k]]);
+        }
+        free(rgb), free(y);
+    }
+    free(table);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(optimisers_agree),
+        cmocka_unit_test(maps_have_the_bits_of_the_cpu),
+        cmocka_unit_test(pixels_follow_the_table),
+    };
+    return cmocka_run_group_tests(tests, open_both, close_both);
+}
