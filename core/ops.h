@@ -142,6 +142,9 @@ adze_value adze_cosine_loss(adze_graph *g, adze_value x, adze_value z);
 /* Sum over the batch of the mean over positions of the cosine map of (N,H,W,C), (1). Source: DeSTSeg (CVPR 2023). */
 adze_value adze_cosine_map_loss(adze_graph *g, adze_value x, adze_value z);
 
+/* -x z/((|x| + eps)(|z| + eps)), element by element, lengths along the last dimension. Source: as above. */
+adze_value adze_unit_product(adze_graph *g, adze_value x, adze_value z, float eps);
+
 typedef enum {
     ADZE_LOSS_MSE, ADZE_LOSS_L1, ADZE_LOSS_SMOOTH_L1 /* a = beta */, ADZE_LOSS_BCE_WITH_LOGITS,
     ADZE_LOSS_BCE /* z a mask, a = threshold */, ADZE_LOSS_FOCAL_BCE /* the same, b = gamma */, ADZE_LOSS_HINGE /* a = margin */,

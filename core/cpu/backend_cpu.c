@@ -97,6 +97,7 @@ const adze_backend adze_backend_cpu = {
         [ADZE_OP_concat] = LIST(&adze_cpu_concat),
         [ADZE_OP_softmax] = LIST(&adze_cpu_softmax),
         [ADZE_OP_l2_normalize] = LIST(&adze_cpu_l2_normalize),
+        [ADZE_OP_unit_product] = LIST(&adze_cpu_unit_product),
     },
     .backward = {
         [ADZE_OP_conv2d] = LIST(&adze_onednn_conv_backward),
@@ -110,6 +111,7 @@ const adze_backend adze_backend_cpu = {
         [ADZE_OP_concat] = LIST(&adze_cpu_concat_backward),
         [ADZE_OP_softmax] = LIST(&adze_cpu_softmax_backward),
         [ADZE_OP_l2_normalize] = LIST(&adze_cpu_l2_normalize_backward),
+        [ADZE_OP_unit_product] = LIST(&adze_cpu_unit_product_backward),
         [ADZE_OP_pool2d] = LIST(&adze_cpu_max_pool_backward),
         [ADZE_OP_interpolate] = LIST(&adze_cpu_bilinear_backward),
     },

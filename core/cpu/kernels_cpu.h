@@ -27,6 +27,7 @@ extern const adze_kernel adze_cpu_batch_norm, adze_cpu_mean_pool;
 extern const adze_kernel adze_cpu_activation, adze_cpu_activation_backward, adze_cpu_binary, adze_cpu_binary_backward;
 /* rows_cpu.c */
 extern const adze_kernel adze_cpu_softmax, adze_cpu_softmax_backward, adze_cpu_l2_normalize, adze_cpu_l2_normalize_backward;
+extern const adze_kernel adze_cpu_unit_product, adze_cpu_unit_product_backward;
 /* concat_cpu.c, max_pool_cpu.c */
 extern const adze_kernel adze_cpu_concat, adze_cpu_concat_backward, adze_cpu_max_pool_backward;
 /* bilinear_cpu.c, patch_embed_cpu.c */

@@ -218,6 +218,12 @@ static adze_value build_cosine(adze_graph *g, int which)
     }
 }
 
+static adze_value build_unit_product(adze_graph *g, int which)
+{
+    adze_value x = which & 1 ? IN("x", 37) : IN("x", 2, 5, 3, 33), z = which & 1 ? IN("z", 37) : IN("z", 2, 5, 3, 33);
+    return adze_unit_product(g, x, z, which & 2 ? 0.5f : 1e-12f);
+}
+
 static adze_value build_matmul(adze_graph *g, int which)
 {
     bool ta = which & 1, tb = which & 2, shared = which & 4;
@@ -416,6 +422,8 @@ static const op_case cases[] = {
     { "topk smallest", build_topk, 0, 1, false },      { "topk all", build_topk, 1, 1, false },
     { "cosine 1", build_cosine, 1, 7, true },          { "cosine", build_cosine, 2, 33, true },
     { "cosine loss", build_cosine, 3, 17391, true },   { "cosine map loss", build_cosine, 4, 17, true },
+    { "unit product", build_unit_product, 0, 33, true }, { "unit product (C)", build_unit_product, 1, 37, true },
+    { "unit product, eps", build_unit_product, 2, 33, true },
     { "matmul nn", build_matmul, 0, 31, true },        { "matmul tn", build_matmul, 1, 31, true },
     { "matmul nt", build_matmul, 2, 31, true },        { "matmul tt", build_matmul, 3, 31, true },
     { "matmul shared", build_matmul, 4, 93, true },    { "matmul tn shared", build_matmul, 5, 93, true },
