@@ -75,11 +75,11 @@ const char *backbone_name(const backbone_builder *b, const char *fmt, ...)
 
 adze_value backbone_param(const backbone_builder *b, const char *name, adze_shape shape)
 {
-    return adze_graph_param(b->g, name, shape, false);
+    return adze_graph_param(b->g, name, shape, b->opts->trainable);
 }
 
 adze_value backbone_conv_bn(const backbone_builder *b, adze_value x, const char *conv, const char *bn, int64_t Co, int k,
-                            const adze_conv2d_opts *opts)
+                            const adze_conv2d_opts *opts, backbone_tail tail)
 {
     adze_shape xs = adze_graph_shape(b->g, x);
     if (xs.rank != 4) return ADZE_NONE; /* an earlier error */
@@ -87,13 +87,19 @@ adze_value backbone_conv_bn(const backbone_builder *b, adze_value x, const char 
     adze_value w = backbone_param(b, backbone_name(b, "%s.weight", conv), ws), bias = ADZE_NONE;
     if (b->opts->folded) bias = backbone_param(b, backbone_name(b, "%s.bias", conv), channels);
     adze_value y = adze_conv2d(b->g, x, w, bias, opts);
-    if (b->opts->folded) return y;
-    if (b->opts->keep >= 2) backbone_keep(b, 2, conv, y);
-    adze_value gamma = backbone_param(b, backbone_name(b, "%s.weight", bn), channels);
-    adze_value beta = backbone_param(b, backbone_name(b, "%s.bias", bn), channels);
-    adze_value mean = backbone_param(b, backbone_name(b, "%s.running_mean", bn), channels);
-    adze_value var = backbone_param(b, backbone_name(b, "%s.running_var", bn), channels);
-    return adze_batch_norm(b->g, y, gamma, beta, mean, var, b->bn_eps);
+    if (!b->opts->folded) {
+        if (b->opts->keep >= 2) backbone_keep(b, 2, conv, y);
+        adze_value gamma = backbone_param(b, backbone_name(b, "%s.weight", bn), channels);
+        adze_value beta = backbone_param(b, backbone_name(b, "%s.bias", bn), channels);
+        adze_value mean = adze_graph_param(b->g, backbone_name(b, "%s.running_mean", bn), channels, false);
+        adze_value var = adze_graph_param(b->g, backbone_name(b, "%s.running_var", bn), channels, false);
+        adze_batch_norm_opts o = ADZE_BATCH_NORM_OPTS;
+        o.eps = b->bn_eps, o.relu = tail.relu;
+        if (b->opts->train) return adze_batch_norm_train(b->g, y, gamma, beta, mean, var, tail.residual, &o);
+        y = adze_batch_norm(b->g, y, gamma, beta, mean, var, o.eps);
+    }
+    if (tail.residual != ADZE_NONE) y = adze_binary(b->g, ADZE_BINARY_ADD, y, tail.residual);
+    return tail.relu ? adze_activation(b->g, y, ADZE_ACT_RELU, 0.0f, 0.0f) : y;
 }
 
 adze_value backbone_keep(const backbone_builder *b, int level, const char *name, adze_value v)
@@ -122,6 +128,7 @@ adze_status adze_backbone_build(adze_graph *g, const char *name, adze_value x, c
     TRY(adze_backbone_find(name, &b.info));
     REQUIRE(opts->last_tap >= 0 && opts->last_tap < b.info->n_taps, ADZE_EINVAL, "%s: tap %d, it has 0 to %d", name,
             opts->last_tap, b.info->n_taps - 1);
+    REQUIRE(!(opts->folded && (opts->train || opts->trainable)), ADZE_EINVAL, "%s: batch norm that is folded in cannot be trained", name);
     adze_value unused;
     if (!logits) logits = &unused;
     if (strncmp(name, "efficientnet", 12) == 0) TRY(backbone_build_efficientnet(&b, x, tap, logits));

@@ -1,4 +1,4 @@
-/* backbone.h - the frozen feature extractors: one builder for all, with taps.
+/* backbone.h - the feature extractors: one builder for all, with taps; frozen unless asked otherwise.
  *
  * Names, shapes and numerics are those of torchvision and timm (specs/backbone-resnet.md, backbone-efficientnet.md). */
 #ifndef ADZE_MODELS_BACKBONE_H
@@ -34,6 +34,8 @@ adze_status adze_backbone_tap(const adze_backbone_info *b, const char *name, int
 typedef struct {
     const char *prefix; /* before every parameter's name, e.g. "backbone."; NULL: none */
     bool folded;        /* the weights have batch norm folded in: convolutions with a bias, no statistics */
+    bool trainable;     /* parameters are; not with `folded` */
+    bool train;         /* batch norm by the statistics of the batch; not with `folded` */
     int last_tap;       /* nothing behind this tap is built */
     bool head;          /* also the classifier behind the last tap */
     int keep;           /* 1: block outputs are kept as outputs under their names; 2: inner tensors too (for tests) */

@@ -32,15 +32,15 @@ static adze_value block(const backbone_builder *b, const stage *s, const char *a
     if (s->expand > 1) {
         snprintf(conv, sizeof conv, "%s.conv_pw", at);
         snprintf(bn, sizeof bn, "%s.bn%d", at, n++);
-        y = backbone_keep(b, 2, bn, relu6(b, backbone_conv_bn(b, y, conv, bn, mid, 1, &one)));
+        y = backbone_keep(b, 2, bn, relu6(b, backbone_conv_bn(b, y, conv, bn, mid, 1, &one, BACKBONE_PLAIN)));
     }
     adze_conv2d_opts depthwise = adze_conv2d_same_opts(adze_graph_shape(b->g, y), s->kernel, s->kernel, stride, (int)mid);
     snprintf(conv, sizeof conv, "%s.conv_dw", at);
     snprintf(bn, sizeof bn, "%s.bn%d", at, n++);
-    y = backbone_keep(b, 2, bn, relu6(b, backbone_conv_bn(b, y, conv, bn, mid, s->kernel, &depthwise)));
+    y = backbone_keep(b, 2, bn, relu6(b, backbone_conv_bn(b, y, conv, bn, mid, s->kernel, &depthwise, BACKBONE_PLAIN)));
     snprintf(conv, sizeof conv, "%s.%s", at, s->expand > 1 ? "conv_pwl" : "conv_pw");
     snprintf(bn, sizeof bn, "%s.bn%d", at, n);
-    y = backbone_conv_bn(b, y, conv, bn, s->out, 1, &one);
+    y = backbone_conv_bn(b, y, conv, bn, s->out, 1, &one, BACKBONE_PLAIN);
     if (stride == 1 && in == s->out) y = adze_binary(b->g, ADZE_BINARY_ADD, y, x);
     return backbone_keep(b, 1, at, y);
 }
@@ -49,7 +49,7 @@ adze_status backbone_build_efficientnet(backbone_builder *b, adze_value x, adze_
 {
     b->bn_eps = 1e-3f;
     adze_conv2d_opts stem = adze_conv2d_same_opts(adze_graph_shape(b->g, x), 3, 3, 2, 1);
-    adze_value y = backbone_keep(b, 1, "stem", relu6(b, backbone_conv_bn(b, x, "conv_stem", "bn1", 32, 3, &stem)));
+    adze_value y = backbone_keep(b, 1, "stem", relu6(b, backbone_conv_bn(b, x, "conv_stem", "bn1", 32, 3, &stem, BACKBONE_PLAIN)));
     for (int s = 0; s < (int)(sizeof lite0 / sizeof *lite0); s++) {
         for (int i = 0; i < lite0[s].blocks; i++) {
             char at[32];
@@ -62,7 +62,7 @@ adze_status backbone_build_efficientnet(backbone_builder *b, adze_value x, adze_
     }
     if (b->opts->head) {
         const adze_conv2d_opts one = ADZE_CONV2D_OPTS;
-        y = relu6(b, backbone_conv_bn(b, y, "conv_head", "bn2", 1280, 1, &one));
+        y = relu6(b, backbone_conv_bn(b, y, "conv_head", "bn2", 1280, 1, &one, BACKBONE_PLAIN));
         *logits = backbone_head(b, y, "classifier");
     }
     return ADZE_OK;

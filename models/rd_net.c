@@ -10,9 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/memory.h"
 #include "core/ops.h"
-#include "core/philox.h"
+#include "models/layers.h"
 
 typedef struct {
     const char *backbone;
@@ -29,74 +28,46 @@ static const rd_shape shapes[] = {
 };
 
 typedef struct {
-    adze_graph *g;
-    const rd_net_opts *opts;
+    layer_builder layers;
     rd_net_inside *inside;
 } builder;
-
-/* Parameter AT.PART.TAIL: "mff_oce.bn_layer.0" "conv1" "weight". */
-static adze_value param(const builder *b, const char *at, const char *part, const char *tail, adze_shape shape, bool trainable)
-{
-    char full[160];
-    snprintf(full, sizeof full, "%s%s.%s.%s", b->opts->prefix ? b->opts->prefix : "", at, part, tail);
-    return adze_graph_param(b->g, full, shape, trainable && b->opts->train);
-}
 
 /* Batch norm, then the residual and ReLU behind it. */
 static adze_value norm(const builder *b, adze_value x, const char *at, const char *part, adze_value residual, bool relu)
 {
-    adze_shape s = adze_graph_shape(b->g, x);
-    if (s.rank != 4) return ADZE_NONE;
-    adze_shape c = ADZE_SHAPE(s.dim[3]);
-    adze_value gamma = param(b, at, part, "weight", c, true), beta = param(b, at, part, "bias", c, true);
-    adze_value mean = param(b, at, part, "running_mean", c, false), var = param(b, at, part, "running_var", c, false);
-    adze_batch_norm_opts o = ADZE_BATCH_NORM_OPTS;
-    o.relu = relu;
-    if (b->opts->train) return adze_batch_norm_train(b->g, x, gamma, beta, mean, var, residual, &o);
-    adze_value y = adze_batch_norm(b->g, x, gamma, beta, mean, var, o.eps);
-    if (residual != ADZE_NONE) y = adze_binary(b->g, ADZE_BINARY_ADD, y, residual);
-    return relu ? adze_activation(b->g, y, ADZE_ACT_RELU, 0.0f, 0.0f) : y;
+    return layer_norm(&b->layers, x, at, part, residual, relu);
 }
 
 /* k x k convolution without bias; padding k/2. */
 static adze_value conv(const builder *b, adze_value x, const char *at, const char *part, int64_t Co, int k, int stride)
 {
-    adze_shape s = adze_graph_shape(b->g, x);
-    if (s.rank != 4) return ADZE_NONE;
-    adze_conv2d_opts o = ADZE_CONV2D_OPTS;
-    o.stride[0] = o.stride[1] = stride;
-    for (int i = 0; i < 4; i++) o.pad[i] = k / 2;
-    return adze_conv2d(b->g, x, param(b, at, part, "weight", ADZE_SHAPE(Co, s.dim[3], k, k), true), ADZE_NONE, &o);
+    return layer_conv(&b->layers, x, at, part, Co, k, stride, 1);
 }
 
 /* Transposed 2x2 of stride 2. */
 static adze_value deconv(const builder *b, adze_value x, const char *at, const char *part, int64_t Co)
 {
-    adze_shape s = adze_graph_shape(b->g, x);
+    adze_graph *g = b->layers.g;
+    adze_shape s = adze_graph_shape(g, x);
     if (s.rank != 4) return ADZE_NONE;
     adze_conv2d_opts o = ADZE_CONV2D_OPTS;
     o.stride[0] = o.stride[1] = 2;
-    return adze_conv_transpose2d(b->g, x, param(b, at, part, "weight", ADZE_SHAPE(s.dim[3], Co, 2, 2), true), ADZE_NONE, &o);
+    adze_value w = layer_param(&b->layers, at, part, "weight", ADZE_SHAPE(s.dim[3], Co, 2, 2), true);
+    return adze_conv_transpose2d(g, x, w, ADZE_NONE, &o);
 }
 
 /* An encoder block of MFF_OCE's bottleneck. */
 static adze_value oce_block(const builder *b, const rd_shape *r, const char *at, adze_value x, int stride)
 {
-    int64_t out = r->bottleneck ? 2048 : 512;
+    if (!r->bottleneck) return layer_basic_block(&b->layers, x, at, 512, stride);
     adze_value y = x, shortcut = x;
-    if (stride != 1 || adze_graph_shape(b->g, x).dim[3] != out) {
-        shortcut = conv(b, x, at, "downsample.0", out, 1, stride);
+    if (stride != 1 || adze_graph_shape(b->layers.g, x).dim[3] != 2048) {
+        shortcut = conv(b, x, at, "downsample.0", 2048, 1, stride);
         shortcut = norm(b, shortcut, at, "downsample.1", ADZE_NONE, false);
     }
-    if (r->bottleneck) {
-        y = norm(b, conv(b, y, at, "conv1", 512, 1, 1), at, "bn1", ADZE_NONE, true);
-        y = norm(b, conv(b, y, at, "conv2", 512, 3, stride), at, "bn2", ADZE_NONE, true);
-        y = conv(b, y, at, "conv3", out, 1, 1);
-        return norm(b, y, at, "bn3", shortcut, true);
-    }
-    y = norm(b, conv(b, y, at, "conv1", out, 3, stride), at, "bn1", ADZE_NONE, true);
-    y = conv(b, y, at, "conv2", out, 3, 1);
-    return norm(b, y, at, "bn2", shortcut, true);
+    y = norm(b, conv(b, y, at, "conv1", 512, 1, 1), at, "bn1", ADZE_NONE, true);
+    y = norm(b, conv(b, y, at, "conv2", 512, 3, stride), at, "bn2", ADZE_NONE, true);
+    return norm(b, conv(b, y, at, "conv3", 2048, 1, 1), at, "bn3", shortcut, true);
 }
 
 /* A decoder block; `grow`: the side doubles. */
@@ -128,7 +99,7 @@ static adze_value build_oce(const builder *b, const rd_shape *r, const adze_valu
     l1 = norm(b, conv(b, l1, "mff_oce", "conv2", 256 * e, 3, 2), "mff_oce", "bn2", ADZE_NONE, true);
     adze_value l2 = norm(b, conv(b, t[1], "mff_oce", "conv3", 256 * e, 3, 2), "mff_oce", "bn3", ADZE_NONE, true);
     if (b->inside) b->inside->l1 = l1, b->inside->l2 = l2;
-    adze_value x = adze_concat(b->g, (adze_value[]){ l1, l2, t[2] }, 3, 3);
+    adze_value x = adze_concat(b->layers.g, (adze_value[]){ l1, l2, t[2] }, 3, 3);
     for (int i = 0; i < r->oce_blocks; i++) {
         char at[64];
         snprintf(at, sizeof at, "mff_oce.bn_layer.%d", i);
@@ -146,7 +117,7 @@ adze_status rd_net_build(adze_graph *g, const char *backbone, const adze_value t
         if (strcmp(shapes[i].backbone, backbone) == 0) r = &shapes[i];
     if (!r)
         return adze_fail(ADZE_EINVAL, "rd: no decoder mirrors %s; resnet18, resnet34, resnet50 and wide_resnet50_2 have one", backbone);
-    builder b = { .g = g, .opts = opts, .inside = inside };
+    builder b = { .layers = { .g = g, .prefix = opts->prefix, .trainable = opts->train, .train = opts->train }, .inside = inside };
     adze_value x = build_oce(&b, r, t);
     for (int stage = 0; stage < 3; stage++) {
         int64_t w = r->width << (2 - stage), out = r->bottleneck ? 1024 >> stage : 256 >> stage;
@@ -160,39 +131,18 @@ adze_status rd_net_build(adze_graph *g, const char *backbone, const adze_value t
     return adze_graph_check(g);
 }
 
-static bool ends(const char *name, const char *tail)
-{
-    size_t n = strlen(name), m = strlen(tail);
-    return n >= m && strcmp(name + n - m, tail) == 0;
-}
-
 adze_status rd_net_init(adze_params *params, const char *prefix, uint64_t seed)
 {
     adze_status st = ADZE_OK;
-    float *x = NULL;
     for (int i = 0; i < adze_params_count(params); i++) {
         const char *name = adze_params_name(params, i);
         if (strncmp(name, prefix, strlen(prefix)) != 0) continue;
         adze_shape s = adze_params_shape(params, i);
-        int64_t n = adze_shape_count(&s);
-        adze_philox r = { .seed = seed, .stream = ADZE_STREAM_INIT, .item = (uint32_t)i };
-        adze_free(x);
-        REQUIRE(x = adze_malloc((size_t)n * sizeof *x), ADZE_ENOMEM, "rd: initial values of %s", name);
-        if (s.rank == 4 && s.dim[2] == 2) { /* transposed: PyTorch's default, fan_in taken from dimension 1 */
-            float bound = (float)(1.0 / sqrt(4.0 * (double)s.dim[1]));
-            adze_philox_fill_uniform(r, 0, x, n);
-            for (int64_t k = 0; k < n; k++) x[k] = (2.0f * x[k] - 1.0f) * bound;
-        } else if (s.rank == 4) {
-            float deviation = (float)sqrt(2.0 / (double)(s.dim[0] * s.dim[2] * s.dim[3]));
-            adze_philox_fill_normal(r, 0, x, n);
-            for (int64_t k = 0; k < n; k++) x[k] *= deviation;
-        } else {
-            float value = ends(name, ".weight") || ends(name, ".running_var") ? 1.0f : 0.0f;
-            for (int64_t k = 0; k < n; k++) x[k] = value;
-        }
-        TRY(adze_params_write(params, i, x));
+        if (s.rank == 4 && s.dim[2] == 2) /* transposed: PyTorch's default, fan_in taken from dimension 1 */
+            TRY(layer_init(params, i, LAYER_INIT_UNIFORM, 1.0 / sqrt(4.0 * (double)s.dim[1]), seed));
+        else if (s.rank == 4) TRY(layer_init(params, i, LAYER_INIT_NORMAL, layer_kaiming(s), seed));
+        else TRY(layer_init(params, i, LAYER_INIT_CONSTANT, layer_norm_start(name), seed));
     }
 done:
-    adze_free(x);
     return st;
 }

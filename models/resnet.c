@@ -19,38 +19,34 @@ static const resnet nets[] = {
     { "wide_resnet50_2", true, { 3, 4, 6, 3 }, 128 },
 };
 
-static adze_value relu(const backbone_builder *b, adze_value x)
-{
-    return adze_activation(b->g, x, ADZE_ACT_RELU, 0.0f, 0.0f);
-}
-
 /* One residual block; `at` = "layer2.0". */
 static adze_value block(const backbone_builder *b, const resnet *net, const char *at, adze_value x, int stage, int stride)
 {
     char conv[64], bn[64];
     int64_t planes = (int64_t)64 << stage, width = net->base_width << stage, out = net->bottleneck ? 4 * planes : planes;
-    adze_conv2d_opts one = ADZE_CONV2D_OPTS, three = ADZE_CONV2D_OPTS, strided = ADZE_CONV2D_OPTS;
+    const adze_conv2d_opts one = ADZE_CONV2D_OPTS;
+    adze_conv2d_opts three = ADZE_CONV2D_OPTS, strided = ADZE_CONV2D_OPTS;
     for (int i = 0; i < 4; i++) three.pad[i] = 1, strided.pad[i] = 1;
     strided.stride[0] = strided.stride[1] = stride;
 
-    adze_value y = x;
+    adze_value y = x, shortcut = x;
+    if (stride != 1 || adze_graph_shape(b->g, x).dim[3] != out) {
+        adze_conv2d_opts sampled = one;
+        sampled.stride[0] = sampled.stride[1] = stride;
+        snprintf(conv, sizeof conv, "%s.downsample.0", at);
+        snprintf(bn, sizeof bn, "%s.downsample.1", at);
+        shortcut = backbone_conv_bn(b, x, conv, bn, out, 1, &sampled, BACKBONE_PLAIN);
+    }
     int n_convs = net->bottleneck ? 3 : 2;
     for (int i = 1; i <= n_convs; i++) {
         bool last = i == n_convs;
         const adze_conv2d_opts *o = net->bottleneck ? (i == 2 ? &strided : &one) : (i == 1 ? &strided : &three);
         snprintf(conv, sizeof conv, "%s.conv%d", at, i);
         snprintf(bn, sizeof bn, "%s.bn%d", at, i);
-        y = backbone_conv_bn(b, y, conv, bn, last ? out : width, o->pad[0] ? 3 : 1, o);
-        if (!last) y = relu(b, y);
+        backbone_tail tail = { last ? shortcut : ADZE_NONE, true };
+        y = backbone_conv_bn(b, y, conv, bn, last ? out : width, o->pad[0] ? 3 : 1, o, tail);
     }
-    adze_value shortcut = x;
-    if (stride != 1 || adze_graph_shape(b->g, x).dim[3] != out) {
-        one.stride[0] = one.stride[1] = stride;
-        snprintf(conv, sizeof conv, "%s.downsample.0", at);
-        snprintf(bn, sizeof bn, "%s.downsample.1", at);
-        shortcut = backbone_conv_bn(b, x, conv, bn, out, 1, &one);
-    }
-    return backbone_keep(b, 1, at, relu(b, adze_binary(b->g, ADZE_BINARY_ADD, y, shortcut)));
+    return backbone_keep(b, 1, at, y);
 }
 
 adze_status backbone_build_resnet(backbone_builder *b, adze_value x, adze_value *tap, adze_value *logits)
@@ -64,7 +60,7 @@ adze_status backbone_build_resnet(backbone_builder *b, adze_value x, adze_value 
     adze_conv2d_opts stem = ADZE_CONV2D_OPTS;
     stem.stride[0] = stem.stride[1] = 2;
     for (int i = 0; i < 4; i++) stem.pad[i] = 3;
-    tap[0] = backbone_keep(b, 1, "stem", relu(b, backbone_conv_bn(b, x, "conv1", "bn1", 64, 7, &stem)));
+    tap[0] = backbone_keep(b, 1, "stem", backbone_conv_bn(b, x, "conv1", "bn1", 64, 7, &stem, BACKBONE_RELU));
     adze_pool2d_opts pool = { .kernel = { 3, 3 }, .stride = { 2, 2 }, .pad = { 1, 1, 1, 1 }, .max = true };
     adze_value y = tap[0];
     if (b->opts->last_tap > 0) y = backbone_keep(b, 1, "maxpool", adze_pool2d(b->g, y, &pool));
