@@ -19,7 +19,23 @@ static const struct {
     { "op.", golden_ops },           { "images.", golden_images },   { "weights.", golden_weights },
     { "backbone.", golden_backbones }, { "real.", golden_real_pictures }, { "metrics.", golden_metrics },
     { "patchcore.", golden_patchcore }, { "rd.", golden_rd }, { "simplenet.", golden_simplenet },
+    { "destseg.", golden_destseg },
 };
+
+/* 2 * unit(name.coarse) at the pixel's block + 0.5 * unit(name). */
+static float *blocks(const char *name, const int64_t shape[4], int64_t n, int block)
+{
+    char coarse_name[256];
+    snprintf(coarse_name, sizeof coarse_name, "%s.coarse", name);
+    int64_t h = shape[2] / block, w = shape[3] / block;
+    float *x = golden_unit(name, n), *coarse = golden_unit(coarse_name, shape[0] * shape[1] * h * w);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t plane = i / (shape[2] * shape[3]), y = i / shape[3] % shape[2], column = i % shape[3];
+        x[i] = (float)(2.0 * (double)coarse[(plane * h + y / block) * w + column / block] + 0.5 * (double)x[i]);
+    }
+    free(coarse);
+    return x;
+}
 
 float *golden_tensor(const json_t *spec, int64_t shape[8], int *rank, int64_t *n)
 {
@@ -28,6 +44,7 @@ float *golden_tensor(const json_t *spec, int64_t shape[8], int *rank, int64_t *n
     *n = 1;
     for (int d = 0; d < *rank && d < 8; d++) *n *= shape[d] = json_integer_value(json_array_get(dims, (size_t)d));
     const char *rule = golden_string(spec, "rule", ""), *name = golden_string(spec, "name", "");
+    int block = 0;
     double lo = golden_real(spec, "lo", -1.0), hi = golden_real(spec, "hi", 1.0);
     if (strcmp(rule, "unit") == 0) return golden_unit(name, *n);
     if (strcmp(rule, "weight") == 0) return golden_weight(name, shape, *rank);
@@ -46,6 +63,7 @@ float *golden_tensor(const json_t *spec, int64_t shape[8], int *rank, int64_t *n
         for (int64_t i = 0; i < *n; i++) x[i] = (float)strtod(p, &p);
         return x;
     }
+    if (sscanf(rule, "blocks %d", &block) == 1 && *rank == 4) return blocks(name, shape, *n, block);
     fprintf(stderr, "golden: unknown rule '%s'\n", rule);
     return NULL;
 }

@@ -34,6 +34,7 @@ bool golden_metrics(golden *g);
 bool golden_patchcore(golden *g);
 bool golden_rd(golden *g);
 bool golden_simplenet(golden *g);
+bool golden_destseg(golden *g);
 bool golden_patchcore_model(golden *g); /* kinds embed and pipeline */
 
 /* From {"shape","rule","name",("lo","hi")}: rules unit, uniform [LO HI], weight, constant V, list v0 v1 ...; NULL with a
