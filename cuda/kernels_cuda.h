@@ -38,6 +38,7 @@ extern const adze_kernel adze_cuda_slice, adze_cuda_slice_backward;
 extern const adze_kernel adze_cuda_softmax, adze_cuda_softmax_backward;
 extern const adze_kernel adze_cuda_topk, adze_cuda_topk_backward;
 extern const adze_kernel adze_cuda_unfold, adze_cuda_unfold_backward;
+extern const adze_kernel adze_cuda_unit_product, adze_cuda_unit_product_backward;
 
 /* optimizer.cu */
 adze_status adze_cuda_optim_norm(adze_ctx *ctx, const adze_optim_norm *a);
