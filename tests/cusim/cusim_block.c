@@ -26,10 +26,19 @@ typedef struct {
     int threads, arrived;
 } named_barrier;
 
+typedef struct {
+    unsigned gone;      /* lanes that left the kernel, or that the block does not have */
+    unsigned waiting;   /* lanes in a warp operation */
+    bool same;          /* all of them in this one: */
+    cusim_warp_op op;
+    unsigned mask;
+} warp_state;
+
 static struct {
     const cusim_kernel_call *call;
     unsigned n_threads, n_warps, n_alive, n_waiting; /* waiting: at the block's barrier */
     unsigned ready[CUSIM_MAX_THREADS / CUSIM_WARP];  /* one bit per lane */
+    warp_state warps[CUSIM_MAX_THREADS / CUSIM_WARP];
     cusim_vote vote;
     named_barrier named[NAMED_BARRIERS];
     cusim_thread *self;
@@ -102,6 +111,7 @@ static void fibre_main(void)
     block.call->run(block.call->args);
     deliver_copies(block.self, UINT32_MAX);
     block.n_alive--;
+    block.warps[block.self->index / CUSIM_WARP].gone |= 1u << (block.self->index % CUSIM_WARP);
     wait_as(CUSIM_DONE, "the end of the kernel", 0);
     __builtin_unreachable();
 }
@@ -301,6 +311,27 @@ static void complete_warp_op(cusim_thread *warp, cusim_warp_op op, unsigned mask
     }
 }
 
+/* Whether all lanes of the mask wait in this operation; a lane that never will is a fault. */
+static bool may_complete(const cusim_thread *f, const cusim_thread *warp, cusim_warp_op op, unsigned mask)
+{
+    bool complete = true;
+    unsigned lane = f->index % CUSIM_WARP;
+    for (unsigned i = 0; i < CUSIM_WARP; i++) {
+        if (i == lane || !(mask >> i & 1)) continue;
+        const cusim_thread *o = &warp[i];
+        bool absent = f->index - lane + i >= block.n_threads;
+        if (absent || o->state == CUSIM_DONE)
+            cusim_fault(f, "%s at %s:%d: mask %08x names lane %u, which has %s", op_names[op], f->file, f->line, mask, i,
+                        absent ? "no thread" : "left the kernel");
+        if (o->state != CUSIM_AT_WARP_OP || (o->mask != mask && !(o->mask >> lane & 1)))
+            complete = false; /* not there yet, or among other lanes first */
+        else if (o->mask != mask || o->op != op)
+            cusim_fault(f, "%s at %s:%d with mask %08x: lane %u waits in %s at %s:%d with mask %08x", op_names[op], f->file, f->line,
+                        mask, i, op_names[o->op], o->file, o->line, o->mask);
+    }
+    return complete;
+}
+
 uint64_t cusim_warp(cusim_warp_op op, unsigned mask, uint64_t value, int lane, int width, const char *file, int line)
 {
     cusim_thread *f = block.self;
@@ -317,22 +348,24 @@ uint64_t cusim_warp(cusim_warp_op op, unsigned mask, uint64_t value, int lane, i
     f->width = width;
     f->file = file;
     f->line = line;
-    bool complete = true;
-    for (unsigned i = 0; i < CUSIM_WARP; i++) {
-        if (i == my_lane || !(mask >> i & 1)) continue;
-        const cusim_thread *o = &warp[i];
-        if (first + i >= block.n_threads || o->state == CUSIM_DONE)
-            cusim_fault(f, "%s at %s:%d: mask %08x names lane %u, which has %s", op_names[op], file, line, mask, i,
-                        first + i >= block.n_threads ? "no thread" : "left the kernel");
-        if (o->state != CUSIM_AT_WARP_OP || (o->mask != mask && !(o->mask >> my_lane & 1))) {
-            complete = false; /* not there yet, or among other lanes first */
-        } else if (o->mask != mask || o->op != op) {
-            cusim_fault(f, "%s at %s:%d with mask %08x: lane %u waits in %s at %s:%d with mask %08x", op_names[op], file, line, mask,
-                        i, op_names[o->op], o->file, o->line, o->mask);
-        }
+    warp_state *w = &block.warps[me / CUSIM_WARP];
+    bool complete;
+    if (!(mask & w->gone) && (w->waiting == 0 || (w->same && w->op == op && w->mask == mask))) {
+        w->same = true;
+        w->op = op;
+        w->mask = mask;
+        complete = (w->waiting | 1u << my_lane) == mask;
+    } else {
+        w->same = false;
+        complete = may_complete(f, warp, op, mask);
     }
-    if (complete) complete_warp_op(warp, op, mask);
-    else wait_as(CUSIM_AT_WARP_OP, file, line);
+    if (complete) {
+        w->waiting &= ~mask;
+        complete_warp_op(warp, op, mask);
+    } else {
+        w->waiting |= 1u << my_lane;
+        wait_as(CUSIM_AT_WARP_OP, file, line);
+    }
     return f->value;
 }
 
@@ -497,6 +530,8 @@ static void run_block(uint3 index)
     cusim_begin_block();
     memset(block.ready, 0, sizeof block.ready);
     memset(block.named, 0, sizeof block.named);
+    memset(block.warps, 0, sizeof block.warps);
+    if (block.n_threads % CUSIM_WARP != 0) block.warps[block.n_warps - 1].gone = ~0u << (block.n_threads % CUSIM_WARP);
     for (unsigned i = 0; i < block.n_threads; i++) {
         cusim_thread *f = &block.threads[i];
         f->place.thread = (uint3){i % c->block.x, i / c->block.x % c->block.y, i / c->block.x / c->block.y};

@@ -25,7 +25,8 @@ typedef struct {
 
 cusim_space cusim_memory;
 static range_list live, freed, pinned; /* pinned: offsets are addresses */
-static size_t next_at = ALIGN, high_water, used_bytes, total_bytes = DEFAULT_BYTES;
+static range opened; /* what the host may touch now */
+static size_t next_at = ALIGN, used_bytes, total_bytes = DEFAULT_BYTES;
 static int n_open;
 static struct sigaction other_handler;
 
@@ -182,21 +183,30 @@ static void catch_faults(void)
     if (before.sa_sigaction != on_fault) other_handler = before;
 }
 
-static void protect(int how)
+/* Opens the pages from the first live allocation to the last, and those in between. */
+static void open_live(void)
 {
-    if (high_water > 0) mprotect(cusim_memory.base, high_water, how);
+    if (live.n == 0) return;
+    size_t at = live.items[0].at / PAGE * PAGE, end = live.items[live.n - 1].at + live.items[live.n - 1].n_bytes;
+    if (opened.n_bytes > 0) { /* and what was open already */
+        if (opened.at < at) at = opened.at;
+        if (opened.at + opened.n_bytes > end) end = opened.at + opened.n_bytes;
+    }
+    opened = (range){at, end - at};
+    mprotect(cusim_memory.base + at, end - at, PROT_READ | PROT_WRITE);
 }
 
 void cusim_open_memory(void)
 {
-    if (n_open++ == 0) protect(PROT_READ | PROT_WRITE);
+    if (n_open++ == 0) open_live();
 }
 
 void cusim_close_memory(void)
 {
     if (--n_open > 0) return;
     catch_faults();
-    protect(PROT_NONE);
+    if (opened.n_bytes > 0) mprotect(cusim_memory.base + opened.at, opened.n_bytes, PROT_NONE);
+    opened = (range){0};
 }
 
 /* A fault on the device's pages is the host's mistake: told, then allowed, so that the program reaches its own checks. */
@@ -206,7 +216,7 @@ static void on_fault(int sig, siginfo_t *info, void *context)
         char text[160];
         cusim_describe(info->si_addr, text, sizeof text);
         cusim_report("host code touches device memory at %p: %s", info->si_addr, text);
-        protect(PROT_READ | PROT_WRITE);
+        open_live();
         return;
     }
     if (other_handler.sa_flags & SA_SIGINFO) {
@@ -267,11 +277,7 @@ static cudaError_t allocate(void **p, size_t n_bytes)
         else i++;
     next_at = (at + n_bytes + 2 * ALIGN - 1) / ALIGN * ALIGN;
     used_bytes += n_bytes;
-    size_t end = (next_at + PAGE - 1) / PAGE * PAGE;
-    if (end > high_water) {
-        if (n_open > 0) mprotect(cusim_memory.base, end, PROT_READ | PROT_WRITE);
-        high_water = end;
-    }
+    if (n_open > 0) open_live();
     memset(cusim_memory.state + at, CUSIM_LIVE, n_bytes);
     *p = cusim_memory.base + at;
     return cudaSuccess;
