@@ -63,6 +63,7 @@ void adze_ctx_destroy(adze_ctx *ctx)
 const char *adze_ctx_device(const adze_ctx *ctx) { return ctx->backend->name; }
 const char *adze_ctx_description(const adze_ctx *ctx) { return ctx->description; }
 int adze_ctx_threads(const adze_ctx *ctx) { return ctx->threads; }
+adze_precision adze_ctx_precision(const adze_ctx *ctx) { return ctx->opts.precision; }
 
 const char *adze_ctx_numerics(const adze_ctx *ctx, char text[ADZE_NUMERICS_TEXT])
 {

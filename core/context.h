@@ -31,6 +31,7 @@ void adze_ctx_destroy(adze_ctx *ctx);
 const char *adze_ctx_device(const adze_ctx *ctx);
 const char *adze_ctx_description(const adze_ctx *ctx);
 int adze_ctx_threads(const adze_ctx *ctx);
+adze_precision adze_ctx_precision(const adze_ctx *ctx);
 /* What decides about the bits of a result besides the graph: device, instructions, libraries, precision; not the threads. */
 enum { ADZE_NUMERICS_TEXT = 192 };
 const char *adze_ctx_numerics(const adze_ctx *ctx, char text[ADZE_NUMERICS_TEXT]);

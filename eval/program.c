@@ -183,8 +183,6 @@ adze_status adze_program_device(adze_program *p, adze_ctx **out)
     opts.threads = (int)adze_options_int(p->options, "threads");
     opts.deterministic = adze_options_flag(p->options, "deterministic");
     TRY(adze_precision_parse(adze_options_string(p->options, "precision"), &opts.precision));
-    REQUIRE(opts.precision == ADZE_PRECISION_F32, ADZE_EINVAL, "precision %s: the cpu backend computes in f32",
-            adze_precision_name(opts.precision));
     TRY(adze_ctx_create(out, &opts));
     adze_log_write(&p->log, ADZE_LOG_INFO, "device: %s", adze_ctx_description(*out));
 done:

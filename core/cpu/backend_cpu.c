@@ -5,14 +5,21 @@
 
 #include "core/backend.h"
 #include "core/cpu/kernels_cpu.h"
+#include "core/isa.h"
 #include "core/memory.h"
 
 static adze_status cpu_open(adze_ctx *ctx)
 {
+    const adze_precision precision = ctx->opts.precision;
+    if (precision == ADZE_PRECISION_TF32)
+        return adze_fail(ADZE_EINVAL, "precision tf32: the cpu backend computes in f32 or bf16");
+    if (precision == ADZE_PRECISION_BF16 && !adze_isa_available(ADZE_ISA_AVX512))
+        return adze_fail(ADZE_EBACKEND, "precision bf16: this processor has no AVX-512, without which it would be slower than f32; --precision f32 works");
     omp_set_num_threads(ctx->threads);
     const char *isa = __builtin_cpu_supports("avx512f") ? "AVX-512" : __builtin_cpu_supports("avx2") ? "AVX2" : "no AVX2";
-    snprintf(ctx->description, sizeof ctx->description, "cpu, %d threads, %s, oneDNN %s", ctx->threads, isa, adze_onednn_version());
-    snprintf(ctx->numerics, sizeof ctx->numerics, "cpu, %s, oneDNN %s", isa, adze_onednn_version());
+    const char *bf16 = precision != ADZE_PRECISION_BF16 ? "" : adze_isa_available(ADZE_ISA_AVX512_BF16) ? ", bf16" : ", bf16 emulated";
+    snprintf(ctx->description, sizeof ctx->description, "cpu, %d threads, %s, oneDNN %s%s", ctx->threads, isa, adze_onednn_version(), bf16);
+    snprintf(ctx->numerics, sizeof ctx->numerics, "cpu, %s, oneDNN %s%s", isa, adze_onednn_version(), bf16);
     return adze_onednn_open(&ctx->state);
 }
 
@@ -81,18 +88,18 @@ const adze_backend adze_backend_cpu = {
     .optim_update = adze_cpu_optim_update,
     .host_memory = true,
     .kernels = {
-        [ADZE_OP_conv2d] = LIST(&adze_onednn_conv2d),
-        [ADZE_OP_conv_transpose2d] = LIST(&adze_onednn_conv_transpose2d),
+        [ADZE_OP_conv2d] = LIST(&adze_onednn_conv2d_bf16, &adze_onednn_conv2d),
+        [ADZE_OP_conv_transpose2d] = LIST(&adze_onednn_conv_transpose2d_bf16, &adze_onednn_conv_transpose2d),
         [ADZE_OP_batch_norm_train] = LIST(&adze_cpu_batch_norm_train),
         [ADZE_OP_batch_norm] = LIST(&adze_cpu_batch_norm),
         [ADZE_OP_activation] = LIST(&adze_cpu_activation),
         [ADZE_OP_binary] = LIST(&adze_cpu_binary),
         [ADZE_OP_pool2d] = LIST(&adze_onednn_pool2d),
         [ADZE_OP_adaptive_pool2d] = LIST(&adze_cpu_mean_pool),
-        [ADZE_OP_linear] = LIST(&adze_onednn_linear),
+        [ADZE_OP_linear] = LIST(&adze_onednn_linear_bf16, &adze_onednn_linear),
         [ADZE_OP_interpolate] = LIST(&adze_cpu_bilinear),
         [ADZE_OP_patch_embed] = LIST(&adze_cpu_patch_embed),
-        [ADZE_OP_matmul] = LIST(&adze_cpu_matmul),
+        [ADZE_OP_matmul] = LIST(&adze_onednn_products_bf16, &adze_cpu_matmul),
         [ADZE_OP_cosine] = LIST(&adze_cpu_cosine),
         [ADZE_OP_concat] = LIST(&adze_cpu_concat),
         [ADZE_OP_softmax] = LIST(&adze_cpu_softmax),
@@ -100,13 +107,13 @@ const adze_backend adze_backend_cpu = {
         [ADZE_OP_unit_product] = LIST(&adze_cpu_unit_product),
     },
     .backward = {
-        [ADZE_OP_conv2d] = LIST(&adze_onednn_conv_backward),
-        [ADZE_OP_conv_transpose2d] = LIST(&adze_onednn_conv_backward),
+        [ADZE_OP_conv2d] = LIST(&adze_onednn_conv_backward_bf16, &adze_onednn_conv_backward),
+        [ADZE_OP_conv_transpose2d] = LIST(&adze_onednn_conv_backward_bf16, &adze_onednn_conv_backward),
         [ADZE_OP_batch_norm_train] = LIST(&adze_cpu_batch_norm_train_backward),
         [ADZE_OP_activation] = LIST(&adze_cpu_activation_backward),
         [ADZE_OP_binary] = LIST(&adze_cpu_binary_backward),
-        [ADZE_OP_linear] = LIST(&adze_cpu_linear_backward),
-        [ADZE_OP_matmul] = LIST(&adze_cpu_matmul_backward),
+        [ADZE_OP_linear] = LIST(&adze_onednn_products_bf16, &adze_cpu_linear_backward),
+        [ADZE_OP_matmul] = LIST(&adze_onednn_products_bf16, &adze_cpu_matmul_backward),
         [ADZE_OP_cosine] = LIST(&adze_cpu_cosine_backward),
         [ADZE_OP_concat] = LIST(&adze_cpu_concat_backward),
         [ADZE_OP_softmax] = LIST(&adze_cpu_softmax_backward),

@@ -57,16 +57,16 @@ static adze_status matmul_backward(const adze_call *c)
     return ADZE_OK;
 }
 
-/* Column sums of dy (rows,M) into the bias gradient. */
-static void sum_columns(const float *dy, int64_t rows, int64_t M, const adze_arg *bias)
+void adze_cpu_sum_columns(const adze_arg *dy, const adze_arg *bias)
 {
     enum { BLOCK = 64 };
+    int64_t M = adze_shape_count(&bias->shape), rows = adze_shape_count(&dy->shape) / M;
 #pragma omp parallel for schedule(static)
     for (int64_t m0 = 0; m0 < M; m0 += BLOCK) {
         int64_t n = M - m0 < BLOCK ? M - m0 : BLOCK;
         double sum[BLOCK] = { 0.0 };
         for (int64_t r = 0; r < rows; r++)
-            for (int64_t m = 0; m < n; m++) sum[m] += dy[r * M + m0 + m];
+            for (int64_t m = 0; m < n; m++) sum[m] += dy->grad[r * M + m0 + m];
         for (int64_t m = 0; m < n; m++) adze_grad_put(bias, m0 + m, sum[m]);
     }
 }
@@ -78,7 +78,7 @@ static adze_status linear_backward(const adze_call *c)
     const float *dy = c->out[0].grad;
     if (x->wanted) product(false, false, rows, K, M, dy, w->data, x->accumulate, x->grad);
     if (w->wanted) product(true, false, M, K, rows, dy, x->data, w->accumulate, w->grad);
-    if (c->in[LINEAR_B].wanted) sum_columns(dy, rows, M, &c->in[LINEAR_B]);
+    if (c->in[LINEAR_B].wanted) adze_cpu_sum_columns(&c->out[0], &c->in[LINEAR_B]);
     return ADZE_OK;
 }
 

@@ -17,6 +17,10 @@ const char *adze_onednn_version(void);
 extern const adze_kernel adze_onednn_conv2d, adze_onednn_pool2d, adze_onednn_linear, adze_onednn_conv_transpose2d;
 /* Gradients of conv2d and conv_transpose2d. */
 extern const adze_kernel adze_onednn_conv_backward;
+/* The same with operands rounded to bfloat16: they accept calls of a context with that precision only. */
+extern const adze_kernel adze_onednn_conv2d_bf16, adze_onednn_linear_bf16, adze_onednn_conv_transpose2d_bf16, adze_onednn_conv_backward_bf16;
+/* matmul in both directions, and the gradients of linear. */
+extern const adze_kernel adze_onednn_products_bf16;
 
 /* batch_norm_cpu.c */
 extern const adze_kernel adze_cpu_batch_norm_train, adze_cpu_batch_norm_train_backward;
@@ -37,6 +41,8 @@ extern const adze_kernel adze_cpu_bilinear, adze_cpu_bilinear_backward, adze_cpu
 extern const adze_kernel adze_cpu_cosine, adze_cpu_cosine_backward;
 /* gemm_cpu.c */
 extern const adze_kernel adze_cpu_matmul, adze_cpu_matmul_backward, adze_cpu_linear_backward;
+/* Sums of dy's gradient (rows,M) over the rows into that of a bias (M). */
+void adze_cpu_sum_columns(const adze_arg *dy, const adze_arg *bias);
 
 /* optimizer_cpu.c */
 adze_status adze_cpu_optim_norm(adze_ctx *ctx, const adze_optim_norm *a);

@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/cpu/bf16.h"
 #include "core/isa.h"
 
 enum {
@@ -96,26 +97,6 @@ void adze_score_pack_f32_avx512(const float *x, const int64_t *row, int n, int64
 void adze_score_pack_bf16_avx512(const float *x, const int64_t *row, int n, int64_t D, const float *m, int width,
                                  void *dst, adze_packed_row *info);
 #endif
-
-/* Rounds to bfloat16, nearest even; subnormals to zero, as the instruction reads them. */
-static inline uint16_t adze_bf16_round(float x)
-{
-    union {
-        float f;
-        uint32_t u;
-    } v = { x };
-    if ((v.u & 0x7f800000u) == 0) return (uint16_t)(v.u >> 16 & 0x8000u);
-    return (uint16_t)((v.u + 0x7fffu + (v.u >> 16 & 1u)) >> 16);
-}
-
-static inline float adze_bf16_value(uint16_t h)
-{
-    union {
-        uint32_t u;
-        float f;
-    } v = { (uint32_t)h << 16 };
-    return v.f;
-}
 
 /* A of the bound. */
 double adze_score_accumulation(int64_t D, adze_score_type type);

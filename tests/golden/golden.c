@@ -37,6 +37,15 @@ static float *blocks(const char *name, const int64_t shape[4], int64_t n, int bl
     return x;
 }
 
+adze_status golden_context(const golden *g, adze_ctx **out)
+{
+    adze_ctx_opts opts = ADZE_CTX_OPTS;
+    opts.reference_only = strcmp(g->device, "reference") == 0;
+    opts.device = opts.reference_only ? "cpu" : g->device;
+    adze_status st = adze_precision_parse(g->precision, &opts.precision);
+    return st == ADZE_OK ? adze_ctx_create(out, &opts) : st;
+}
+
 float *golden_tensor(const json_t *spec, int64_t shape[8], int *rank, int64_t *n)
 {
     const json_t *dims = json_object_get(spec, "shape");
@@ -122,16 +131,29 @@ static bool judge(golden *g, const char *name, const json_t *value, const double
     return ok;
 }
 
+bool golden_is_bf16(const golden *g) { return strcmp(g->precision, "bf16") == 0; }
+
+double golden_bound(const golden *g, double f32_err, double absmax, double scale)
+{
+    if (golden_is_bf16(g)) return scale * 0x1p15 * f32_err + 0x1p-7 * absmax;
+    return 4.0 * scale * f32_err + 1e-6 * absmax;
+}
+
 bool golden_check_value(golden *g, const char *name, const json_t *value, const float *got, int64_t n, double scale)
 {
     double absmax = golden_real(value, "absmax", 0.0);
-    double bound = absmax == 0.0 ? 1e-7 : 4.0 * scale * golden_real(value, "f32_err", 0.0) + 1e-6 * absmax;
+    double bound = absmax == 0.0 ? 1e-7 : golden_bound(g, golden_real(value, "f32_err", 0.0), absmax, scale);
     return judge(g, name, value, NULL, got, n, bound);
 }
 
 bool golden_check(golden *g, const char *name, const float *got, int64_t n)
 {
     return golden_check_value(g, name, json_object_get(json_object_get(g->root, "values"), name), got, n, 1.0);
+}
+
+bool golden_check_within(golden *g, const char *name, const json_t *value, const float *got, int64_t n, double bound)
+{
+    return judge(g, name, value, NULL, got, n, bound);
 }
 
 bool golden_check_double(golden *g, const char *name, const json_t *value, const double *got, int64_t n, double bound)
@@ -211,7 +233,7 @@ int main(int argc, char **argv)
         else if (strcmp(argv[i], "--device") == 0 && i + 1 < argc) g.device = argv[++i];
         else if (strcmp(argv[i], "--precision") == 0 && i + 1 < argc) g.precision = argv[++i];
         else if (argv[i][0] == '-') {
-            printf("usage: golden [--device cpu] [--precision f32] [--quiet] FILE.json...\n");
+            printf("usage: golden [--device cpu] [--precision f32|bf16] [--quiet] FILE.json...\n");
             return strcmp(argv[i], "--help") == 0 ? 0 : 2;
         } else {
             g.file = argv[i];

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/context.h"
 #include "tests/golden/case_tensor.h"
 
 typedef struct {
@@ -37,6 +38,9 @@ bool golden_simplenet(golden *g);
 bool golden_destseg(golden *g);
 bool golden_patchcore_model(golden *g); /* kinds embed and pipeline */
 
+/* The device and the precision of the command line; ADZE_EINVAL for names that are none. */
+adze_status golden_context(const golden *g, adze_ctx **out);
+
 /* From {"shape","rule","name",("lo","hi")}: rules unit, uniform [LO HI], weight, constant V, list v0 v1 ...; NULL with a
  * line on stderr if the rule is unknown. */
 float *golden_tensor(const json_t *spec, int64_t shape[8], int *rank, int64_t *n);
@@ -45,11 +49,16 @@ const char *golden_string(const json_t *object, const char *key, const char *fal
 int64_t golden_int(const json_t *object, const char *key, int64_t fallback);
 double golden_real(const json_t *object, const char *key, double fallback);
 
-/* Judges the sampled elements of root.values[name] (or `value` itself): |got - is| <= 4 f32_err + 1e-6 absmax (1e-7 if
- * absmax is 0), plus the number of elements. Prints one line, counts it. `scale` multiplies f32_err's 4 (1 = the rule). */
+/* What a result may be off: 4 scale f32_err + 1e-6 absmax; with --precision bf16 the wider one of README.md. */
+double golden_bound(const golden *g, double f32_err, double absmax, double scale);
+bool golden_is_bf16(const golden *g);
+
+/* Judges the sampled elements of root.values[name] (or `value` itself): |got - is| <= golden_bound() (1e-7 if absmax is 0),
+ * plus the number of elements. Prints one line, counts it. `scale` multiplies f32_err's 4 (1 = the rule). */
 bool golden_check(golden *g, const char *name, const float *got, int64_t n);
 bool golden_check_value(golden *g, const char *name, const json_t *value, const float *got, int64_t n, double scale);
-/* Like golden_check_value with an absolute bound of the runner's own; doubles. */
+/* Like golden_check_value with an absolute bound of the runner's own; the second with doubles. */
+bool golden_check_within(golden *g, const char *name, const json_t *value, const float *got, int64_t n, double bound);
 bool golden_check_double(golden *g, const char *name, const json_t *value, const double *got, int64_t n, double bound);
 /* A yes/no check with a printf'd explanation. */
 bool golden_expect(golden *g, const char *name, bool ok, const char *fmt, ...) __attribute__((format(printf, 4, 5)));

@@ -89,8 +89,6 @@ static void forward(golden *g, const adze_backbone_info *info)
     float *nhwc = malloc((size_t)(N * 3 * H * W) * sizeof *nhwc);
     golden_nchw_to_nhwc(x, N, 3, H, W, nhwc);
 
-    adze_ctx_opts ctx_opts = ADZE_CTX_OPTS;
-    ctx_opts.device = g->device;
     adze_backbone_opts opts = ADZE_BACKBONE_OPTS;
     opts.prefix = golden_string(g->setup, "prefix", "");
     opts.head = json_object_get(json_object_get(g->root, "values"), "logits") != NULL;
@@ -99,7 +97,7 @@ static void forward(golden *g, const adze_backbone_info *info)
     json_t *value;
     json_object_foreach(json_object_get(g->root, "values"), name, value) inner |= strstr(name, "conv_") != NULL;
     opts.keep = inner ? 2 : 1;
-    TRY(adze_ctx_create(&ctx, &ctx_opts));
+    TRY(golden_context(g, &ctx));
     TRY(adze_graph_create(&graph));
     adze_value input = adze_graph_input(graph, "image", ADZE_SHAPE(N, H, W, 3)), tap[ADZE_BACKBONE_TAPS];
     TRY(adze_backbone_build(graph, info->name, input, &opts, tap, NULL));

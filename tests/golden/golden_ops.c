@@ -547,11 +547,7 @@ static bool run_case(golden *g, const json_t *item, bool train)
         t->name = key, t->value = ADZE_NONE;
         t->data = golden_tensor(spec, t->shape, &t->rank, &t->n);
     }
-    adze_ctx_opts opts = ADZE_CTX_OPTS;
-    opts.device = g->device;
-    opts.reference_only = strcmp(g->device, "reference") == 0;
-    if (opts.reference_only) opts.device = "cpu";
-    adze_status st = adze_ctx_create(&r.ctx, &opts);
+    adze_status st = golden_context(g, &r.ctx);
     if (st == ADZE_OK) st = adze_graph_create(&r.graph);
     if (st == ADZE_OK && strcmp(r.op, "gaussian_blur") == 0) st = blur(&r);
     else if (st == ADZE_OK) {

@@ -27,10 +27,8 @@ typedef struct {
 
 static adze_status open_engine(engine *e, golden *g)
 {
-    adze_ctx_opts opts = ADZE_CTX_OPTS;
-    opts.device = g->device;
     *e = (engine){ .g = g };
-    adze_status st = adze_ctx_create(&e->ctx, &opts);
+    adze_status st = golden_context(g, &e->ctx);
     return st == ADZE_OK ? adze_graph_create(&e->graph) : st;
 }
 

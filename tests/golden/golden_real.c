@@ -225,8 +225,6 @@ static adze_status run_network(golden *g, source *s, const adze_backbone_info *n
     const char *name;
     json_t *value, *values = json_object_get(g->root, "values");
     int64_t N = (int64_t)json_array_size(json_object_get(g->setup, "images"));
-    adze_ctx_opts ctx_opts = ADZE_CTX_OPTS;
-    ctx_opts.device = g->device;
     adze_backbone_opts opts = ADZE_BACKBONE_OPTS;
     opts.folded = s->folder != NULL;
     opts.head = json_object_get(values, "logits") != NULL;
@@ -235,7 +233,7 @@ static adze_status run_network(golden *g, source *s, const adze_backbone_info *n
     json_object_foreach(values, name, value)
         for (int t = 0; t < net->n_taps; t++)
             if (strncmp(name, net->tap_name[t], strlen(net->tap_name[t])) == 0 && t > opts.last_tap) opts.last_tap = t;
-    TRY(adze_ctx_create(&ctx, &ctx_opts));
+    TRY(golden_context(g, &ctx));
     TRY(adze_graph_create(&graph));
     adze_value input = adze_graph_input(graph, "image", ADZE_SHAPE(N, size, size, 3)), tap[ADZE_BACKBONE_TAPS];
     TRY(adze_backbone_build(graph, net->name, input, &opts, tap, NULL));

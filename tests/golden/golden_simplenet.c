@@ -90,10 +90,7 @@ static void keep_projected(sn_case *c)
 static adze_status build(sn_case *c, bool train)
 {
     adze_status st = ADZE_OK;
-    adze_ctx_opts opts = ADZE_CTX_OPTS;
-    opts.device = c->g->device;
-    TRY(adze_precision_parse(c->g->precision, &opts.precision));
-    TRY(adze_ctx_create(&c->ctx, &opts));
+    TRY(golden_context(c->g, &c->ctx));
     TRY(adze_graph_create(&c->graph));
     TRY(build_embedding(c));
     simplenet_net_opts net = { .prefix = c->prefix, .hidden = golden_int(c->g->setup, "hidden", 0),

@@ -38,11 +38,9 @@ static int64_t shape_of(const json_t *spec, adze_shape *shape)
 static adze_status create(parts *p, const golden *g, const json_t *inputs)
 {
     adze_status st = ADZE_OK;
-    adze_ctx_opts opts = ADZE_CTX_OPTS;
     const char *name;
     json_t *spec;
-    opts.device = g->device;
-    TRY(adze_ctx_create(&p->ctx, &opts));
+    TRY(golden_context(g, &p->ctx));
     TRY(adze_graph_create(&p->graph));
     json_object_foreach((json_t *)inputs, name, spec) {
         adze_shape shape;

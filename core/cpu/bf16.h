@@ -1,0 +1,38 @@
+/* bf16.h - float32 to bfloat16 and back. Entry: adze_bf16_convert(). */
+#ifndef ADZE_CORE_CPU_BF16_H
+#define ADZE_CORE_CPU_BF16_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Rounds to bfloat16, nearest even; subnormals to zero, as the instruction reads them; NaN stays NaN. */
+static inline uint16_t adze_bf16_round(float x)
+{
+    union {
+        float f;
+        uint32_t u;
+    } v = { x };
+    if ((v.u & 0x7f800000u) == 0) return (uint16_t)(v.u >> 16 & 0x8000u);
+    if ((v.u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(v.u >> 16 | 0x40u);
+    return (uint16_t)((v.u + 0x7fffu + (v.u >> 16 & 1u)) >> 16);
+}
+
+static inline float adze_bf16_value(uint16_t h)
+{
+    union {
+        uint32_t u;
+        float f;
+    } v = { (uint32_t)h << 16 };
+    return v.f;
+}
+
+/* Rounds n elements, on OpenMP's threads; the same bits as adze_bf16_round() with and without the instruction for it. */
+void adze_bf16_convert(const float *x, int64_t n, uint16_t *y);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
