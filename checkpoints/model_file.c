@@ -36,6 +36,7 @@ static const struct {
     { "backbone", offsetof(adze_model_info, backbone), true },
     { "weights_sha256", offsetof(adze_model_info, weights_sha256), false },
     { "weights_tag", offsetof(adze_model_info, weights_tag), false },
+    { "precision", offsetof(adze_model_info, precision), false },
     { "resize_filter", offsetof(adze_model_info, resize_filter), false },
     { "created", offsetof(adze_model_info, created), false },
     { "engine_version", offsetof(adze_model_info, engine_version), true },

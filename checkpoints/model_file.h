@@ -31,6 +31,7 @@ typedef struct {
     const char *backbone;       /* "wide_resnet50_2"; required */
     const char *weights_sha256; /* of the file that the backbone's weights were imported from */
     const char *weights_tag;    /* "wide_resnet50_2.tv_in1k" */
+    const char *precision;      /* of the products that it was made with: "f32", "bf16" */
     bool folded;                /* backbone tensors have batch norm folded in */
     int64_t H, W;               /* network input */
     const char *resize_filter;  /* "bilinear" */

@@ -260,6 +260,7 @@ static adze_status write_results(run *r)
         { "method", r->method, false },
         { "backbone", r->backbone, false },
         { "size", r->size.s, false },
+        { "precision", adze_precision_name(adze_ctx_precision(r->ctx)), false },
         { "image_score", "maximum of the map", false },
         { "image_label", "maximum of the resized mask; *_file: the folder's label", false },
         { "aupro_limit", "0.3", true },

@@ -230,6 +230,7 @@ static adze_status write_checkpoint(run *r, const adze_model *m, const fit_work 
         .backbone = r->backbone->name,
         .weights_sha256 = r->info->sha256,
         .weights_tag = r->info->tag,
+        .precision = adze_precision_name(adze_ctx_precision(r->ctx)),
         .folded = r->info->folded,
         .H = r->size,
         .W = r->size,

@@ -84,6 +84,7 @@ adze_status run_record_write(run_record *r, const adze_program *p, const adze_op
     member(&t, "finished", stamp);
     member(&t, "command", p->command);
     member(&t, "device", adze_ctx_description(ctx));
+    member(&t, "precision", adze_precision_name(adze_ctx_precision(ctx)));
     adze_text_printf(&t, ",\n  \"threads\": %d", adze_ctx_threads(ctx));
     member(&t, "manifest_sha256", manifest);
     if (r->fields.s) adze_text_append(&t, r->fields.s);
