@@ -60,7 +60,9 @@ typedef struct adze_backend {
     /* Pixels of three bytes to y (n_pixels,3): table_host (3,256) gives the value of each byte of each channel. */
     adze_status (*normalize)(adze_ctx *ctx, const unsigned char *rgb_host, int64_t n_pixels, const float *table_host, float *y);
     bool host_memory; /* alloc gives host memory: the plain-C reference can run in place */
-    /* NULL-terminated lists, best first; the list itself may be NULL. */
+    bool apart[ADZE_OP_COUNT]; /* ops whose output never takes over an input's memory here */
+    /* NULL-terminated lists, best first; the list itself may be NULL. A kernel whose prepare says ADZE_EBACKEND has nothing for
+     * this call, and the next is tried. */
     const adze_kernel *const *kernels[ADZE_OP_COUNT];
     const adze_kernel *const *backward[ADZE_OP_COUNT];
 } adze_backend;

@@ -12,11 +12,6 @@ typedef struct {
     size_t used_bytes;
 } fallback;
 
-static bool accepts(const adze_call *c)
-{
-    return !c->backward || c->op->backward;
-}
-
 static size_t bytes_of(const adze_arg *a)
 {
     return (size_t)adze_shape_count(&a->shape) * sizeof(float);
@@ -106,5 +101,5 @@ done:
 }
 
 const adze_kernel adze_host_fallback = {
-    .name = "reference (host)", .accepts = accepts, .prepare = prepare, .run = run, .release = release, .on_host = true,
+    .name = "reference (host)", .prepare = prepare, .run = run, .release = release, .on_host = true,
 };

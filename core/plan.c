@@ -151,7 +151,7 @@ static void share_memory(adze_plan *plan)
         int k = adze_op_defs[step->node.op]->in_place_input;
         if (k < 0 || k >= step->node.n_in || step->node.in[k] == ADZE_NONE) continue;
         adze_value in = plan->value[step->node.in[k]].root, out = plan->value[step->node.out[0]].root;
-        bool alone = true;
+        bool alone = !plan->ctx->backend->apart[step->node.op];
         for (int i = 0; i < step->node.n_in; i++)
             if (i != k && step->node.in[i] != ADZE_NONE && plan->value[step->node.in[i]].root == in) alone = false;
         if (!alone) continue;
@@ -208,12 +208,17 @@ static adze_status prepare_step(adze_plan *plan, plan_step *step)
     const adze_backend *backend = plan->ctx->backend;
     const adze_kernel *const *list = step->backward ? backend->backward[step->node.op] : backend->kernels[step->node.op];
     if (plan->ctx->opts.reference_only) list = NULL;
-    for (; list && *list && !c->kernel; list++)
-        if ((*list)->accepts(c)) c->kernel = *list;
-    if (!c->kernel && backend->host_memory) c->kernel = &reference[step->backward];
-    if (!c->kernel && adze_host_fallback.accepts(c)) c->kernel = &adze_host_fallback;
-    REQUIRE(c->kernel, ADZE_EBACKEND, "%s: the %s backend has no kernel for it", c->op->name, backend->name);
-    if (c->kernel->prepare) TRY(c->kernel->prepare(c));
+    for (; list && *list && !c->kernel; list++) {
+        if (!(*list)->accepts(c)) continue;
+        st = (*list)->prepare ? (*list)->prepare(c) : ADZE_OK;
+        if (st == ADZE_OK) c->kernel = *list;
+        else if (st != ADZE_EBACKEND) goto done; /* EBACKEND: a library has no algorithm for this; the next kernel may */
+    }
+    if (!c->kernel) {
+        c->kernel = backend->host_memory ? &reference[step->backward] : &adze_host_fallback;
+        st = c->kernel->prepare ? c->kernel->prepare(c) : ADZE_OK;
+        if (st != ADZE_OK) goto done;
+    }
     if (c->scratch_bytes > 0) {
         step->scratch = plan->n_buffers;
         int32_t at = (int32_t)(step - plan->step);

@@ -6,8 +6,10 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "cuda/conv_plan.h"
 #include "cuda/cuda_state.h"
 #include "cuda/kernels_cuda.h"
+#include "cuda/matmul_lt.h"
 #include "cuda/services.h"
 
 #ifdef ADZE_CUSIM
@@ -134,6 +136,8 @@ static void cuda_close(adze_ctx *ctx)
     int before;
     if (!s) return;
     if (go_to_device(s, &before) == ADZE_OK) {
+        conv_plan_close(ctx);
+        matmul_lt_close(ctx);
         if (s->stream) cudaStreamSynchronize(s->stream);
         for (int i = 0; i < ADZE_CUDA_SLOTS; i++) {
             if (s->slot[i].copied) cudaEventDestroy(s->slot[i].copied);
@@ -220,7 +224,6 @@ static adze_status cuda_wait(adze_ctx *ctx)
     return adze_cuda_check(cudaStreamSynchronize(adze_cuda_stream(ctx)), "running");
 }
 
-#ifndef ADZE_CUSIM
 static adze_status cuda_record(adze_ctx *ctx)
 {
     return adze_cuda_check(cudaStreamBeginCapture(adze_cuda_stream(ctx), cudaStreamCaptureModeThreadLocal), "begin of a capture");
@@ -251,8 +254,6 @@ static void cuda_forget(adze_ctx *ctx, void *recording)
     if (recording) cudaGraphExecDestroy((cudaGraphExec_t)recording);
 }
 
-#endif
-
 static void cuda_enter(adze_ctx *ctx, const char *name)
 {
     (void)ctx;
@@ -279,19 +280,22 @@ static const adze_backend backend = {
     .begin = cuda_begin,
     .end = cuda_end,
     .wait = cuda_wait,
-#ifndef ADZE_CUSIM
     .record = cuda_record,
     .recorded = cuda_recorded,
     .replay = cuda_replay,
     .forget = cuda_forget,
-#endif
     .enter = cuda_enter,
     .leave = cuda_leave,
     .optim_norm = adze_cuda_optim_norm,
     .optim_update = adze_cuda_optim_update,
     .map_post = adze_cuda_map_post,
     .normalize = adze_cuda_normalize,
+    .apart = { [ADZE_OP_conv2d] = true }, /* cuDNN does not say that a fused residual may be the output */
     .kernels = {
+        [ADZE_OP_conv2d] = LIST(&adze_cuda_conv2d),
+        [ADZE_OP_conv_transpose2d] = LIST(&adze_cuda_conv_transpose2d),
+        [ADZE_OP_linear] = LIST(&adze_cuda_linear),
+        [ADZE_OP_matmul] = LIST(&adze_cuda_matmul),
         [ADZE_OP_batch_norm] = LIST(&adze_cuda_batch_norm),
         [ADZE_OP_batch_norm_train] = LIST(&adze_cuda_batch_norm_train),
         [ADZE_OP_activation] = LIST(&adze_cuda_activation),
@@ -321,6 +325,10 @@ static const adze_backend backend = {
         [ADZE_OP_topk] = LIST(&adze_cuda_topk),
     },
     .backward = {
+        [ADZE_OP_conv2d] = LIST(&adze_cuda_conv2d_backward),
+        [ADZE_OP_conv_transpose2d] = LIST(&adze_cuda_conv_transpose2d_backward),
+        [ADZE_OP_linear] = LIST(&adze_cuda_linear_backward),
+        [ADZE_OP_matmul] = LIST(&adze_cuda_matmul_backward),
         [ADZE_OP_batch_norm] = LIST(&adze_cuda_batch_norm_backward),
         [ADZE_OP_batch_norm_train] = LIST(&adze_cuda_batch_norm_train_backward),
         [ADZE_OP_activation] = LIST(&adze_cuda_activation_backward),

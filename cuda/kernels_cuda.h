@@ -11,6 +11,11 @@
 extern "C" {
 #endif
 
+/* conv_cuda.c: cuDNN */
+extern const adze_kernel adze_cuda_conv2d, adze_cuda_conv2d_backward;
+extern const adze_kernel adze_cuda_conv_transpose2d, adze_cuda_conv_transpose2d_backward;
+/* gemm_cuda.c: cuBLASLt */
+extern const adze_kernel adze_cuda_linear, adze_cuda_linear_backward, adze_cuda_matmul, adze_cuda_matmul_backward;
 /* Own kernels, each in the .cu file of its name (the adaptive pools and the index ops share theirs). */
 extern const adze_kernel adze_cuda_activation, adze_cuda_activation_backward;
 extern const adze_kernel adze_cuda_adaptive_pool2d, adze_cuda_adaptive_pool2d_backward;

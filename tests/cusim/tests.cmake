@@ -15,7 +15,8 @@ function(cusim_kernels target)
 endfunction()
 
 add_library(adze_cusim SHARED cusim/cusim_block.c cusim/cusim_check.c cusim/cusim_count.c cusim/cusim_memory.c cusim/cusim_report.c
-            cusim/cusim_runtime.c cusim/cusim_stream.c cusim/cusim_tensor.c)
+            cusim/cusim_runtime.c cusim/cusim_stream.c cusim/cusim_tensor.c
+            cusim/cusim_conv.c cusim/cusim_cublaslt.c cusim/cusim_cudnn.c)
 set_target_properties(adze_cusim PROPERTIES PREFIX "" COMPILE_OPTIONS "${ADZE_CUSIM_FLAGS}" LINKER_LANGUAGE CXX)
 target_compile_definitions(adze_cusim PUBLIC ADZE_CUSIM)
 target_include_directories(adze_cusim BEFORE PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/cusim/include)
