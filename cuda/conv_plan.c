@@ -21,6 +21,7 @@ struct conv_plan {
     cudnn_set parts;
     cudnnBackendDescriptor_t graph;       /* of `parts` */
     cudnnBackendDescriptor_t plan, pack;  /* owned */
+    cudnnBackendDescriptor_t config;      /* owned: of `plan` */
     conv_operands operands;               /* of `pack` */
     int64_t workspace_bytes;
 };
@@ -205,7 +206,7 @@ typedef struct {
     int64_t counted;
     int n;
     struct {
-        cudnnBackendDescriptor_t plan; /* owned until taken */
+        cudnnBackendDescriptor_t plan, config; /* owned until taken */
         int64_t ordinal, workspace_bytes;
     } built[MAX_CANDIDATES];
 } candidates;
@@ -227,16 +228,18 @@ static cudnnBackendDescriptor_t build(cudnnHandle_t handle, cudnnBackendDescript
     return NULL;
 }
 
-static bool consider(void *state, cudnnBackendDescriptor_t config)
+static bool consider(void *state, cudnnBackendDescriptor_t *config)
 {
     candidates *c = state;
     cudnn_engine engine;
-    if (cudnn_engine_of(config, &engine) != ADZE_OK || (engine.notes & c->unwanted)) return true;
+    if (cudnn_engine_of(*config, &engine) != ADZE_OK || (engine.notes & c->unwanted)) return true;
     int64_t ordinal = c->counted++, workspace_bytes = 0;
     if (c->only >= 0 && ordinal != c->only) return true;
-    cudnnBackendDescriptor_t plan = build(c->handle, config, &workspace_bytes);
+    cudnnBackendDescriptor_t plan = build(c->handle, *config, &workspace_bytes);
     if (plan) {
         c->built[c->n].plan = plan;
+        c->built[c->n].config = *config;
+        *config = NULL;
         c->built[c->n].ordinal = ordinal;
         c->built[c->n++].workspace_bytes = workspace_bytes;
     }
@@ -245,8 +248,11 @@ static bool consider(void *state, cudnnBackendDescriptor_t config)
 
 static void candidates_destroy(candidates *c)
 {
-    for (int i = 0; i < c->n; i++)
-        if (c->built[i].plan) cudnnBackendDestroyDescriptor(c->built[i].plan);
+    for (int i = 0; i < c->n; i++) {
+        if (!c->built[i].plan) continue;
+        cudnnBackendDestroyDescriptor(c->built[i].plan);
+        cudnnBackendDestroyDescriptor(c->built[i].config);
+    }
 }
 
 static adze_status find_candidates(const conv_plan *plan, candidates *c)
@@ -259,6 +265,7 @@ static adze_status find_candidates(const conv_plan *plan, candidates *c)
 static void take(conv_plan *plan, candidates *c, int i)
 {
     plan->plan = c->built[i].plan;
+    plan->config = c->built[i].config;
     plan->workspace_bytes = c->built[i].workspace_bytes;
     c->built[i].plan = NULL;
 }
@@ -288,7 +295,8 @@ static void drop_plan(conv_plan *plan)
 {
     if (plan->pack) cudnnBackendDestroyDescriptor(plan->pack);
     if (plan->plan) cudnnBackendDestroyDescriptor(plan->plan);
-    plan->pack = plan->plan = NULL;
+    if (plan->config) cudnnBackendDestroyDescriptor(plan->config);
+    plan->pack = plan->plan = plan->config = NULL;
 }
 
 /* Runs each candidate on zeros; *best is the index of the fastest. One that fails when run is passed over. */
@@ -315,7 +323,7 @@ static adze_status time_candidates(conv_plan *plan, candidates *c, int *best)
         take(plan, c, i);
         bool ran = time_plan(plan, &o, start, stop, &ms) == ADZE_OK;
         c->built[i].plan = plan->plan;
-        plan->plan = NULL;
+        plan->plan = plan->config = NULL;
         drop_plan(plan);
         if (ran && (*best < 0 || ms < least)) *best = i, least = ms;
     }

@@ -88,7 +88,7 @@ done:
 }
 
 adze_status cudnn_configs(cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t mode,
-                          bool (*visit)(void *state, cudnnBackendDescriptor_t config), void *state)
+                          bool (*visit)(void *state, cudnnBackendDescriptor_t *config), void *state)
 {
     cudnn_set s = { .n = 0 };
     cudnnBackendDescriptor_t config[MAX_CONFIGS] = { NULL };
@@ -106,8 +106,9 @@ adze_status cudnn_configs(cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t
     if (result == CUDNN_STATUS_SUCCESS)
         result = cudnnBackendGetAttribute(heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, MAX_CONFIGS, &count, config);
     for (int64_t i = 0; i < count && result == CUDNN_STATUS_SUCCESS; i++)
-        if (!visit(state, config[i])) break;
-    while (made > 0) cudnnBackendDestroyDescriptor(config[--made]);
+        if (!visit(state, &config[i])) break;
+    while (made-- > 0)
+        if (config[made]) cudnnBackendDestroyDescriptor(config[made]);
     cudnn_set_destroy(&s);
     /* A graph that no engine supports is an empty list. */
     return result / 1000 == CUDNN_STATUS_NOT_SUPPORTED / 1000 ? ADZE_OK : adze_cudnn_check(result, "heuristics");

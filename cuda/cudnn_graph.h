@@ -46,8 +46,9 @@ typedef struct {
 } cudnn_engine;
 adze_status cudnn_engine_of(cudnnBackendDescriptor_t config, cudnn_engine *out);
 
-/* Calls visit for the configurations of a mode, best first, until it returns false. A configuration is valid during the call. */
+/* Calls visit for the configurations of a mode, best first, until it returns false. A configuration is destroyed afterwards unless
+ * visit takes it and leaves NULL. */
 adze_status cudnn_configs(cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t mode,
-                          bool (*visit)(void *state, cudnnBackendDescriptor_t config), void *state);
+                          bool (*visit)(void *state, cudnnBackendDescriptor_t *config), void *state);
 
 #endif

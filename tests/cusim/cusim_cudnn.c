@@ -40,7 +40,7 @@ typedef struct {
     bool final;
     int n_attributes;
     attribute attribute[MAX_ATTRIBUTES];
-    int engine;        /* engine and configuration */
+    int engine;        /* engine, configuration and plan */
     const void *graph; /* engine, configuration, plan: their operation graph */
 } descriptor;
 
@@ -428,7 +428,10 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t p)
     case CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR: st = final_pointwise(d); break;
     case CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR: st = read_chain(d, &c); break;
     case CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR: st = final_pack(d); break;
-    case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR: d->graph = ref_of(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG)->graph; break;
+    case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR: 
+        d->graph = ref_of(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG)->graph;
+        d->engine = ref_of(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG)->engine;
+        break;
     default: break;
     }
     d->final = st == CUDNN_STATUS_SUCCESS;
@@ -514,7 +517,7 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t p, cudnnBackendA
         return CUDNN_STATUS_SUCCESS;
     case CUDNN_ATTR_ENGINE_GLOBAL_INDEX: *(int64_t *)values = engines[d->engine].index; return CUDNN_STATUS_SUCCESS;
     case CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE:
-        *(int64_t *)values = engines[ref_of(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG)->engine].workspace_bytes;
+        *(int64_t *)values = engines[d->engine].workspace_bytes;
         return CUDNN_STATUS_SUCCESS;
     default: /* the notes */
         *count = 0;
@@ -559,7 +562,7 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
         return CUDNN_STATUS_BAD_PARAM_DESCRIPTOR_TYPE;
     cudnnStatus_t st = read_chain(plan->graph, &c);
     if (st != CUDNN_STATUS_SUCCESS) return st;
-    const int engine = ref_of(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG)->engine;
+    const int engine = plan->engine;
     const void *workspace = ref_of(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE);
     if (engines[engine].workspace_bytes > 0 && (!workspace || (uintptr_t)workspace % 16 != 0)) return CUDNN_STATUS_BAD_PARAM_NULL_POINTER;
     int64_t real = 0;
