@@ -2,8 +2,8 @@
 # No sanitizer here: kernels are instrumented for the emulator's own checks, and run on stacks of its own.
 enable_language(CXX)
 set(ADZE_CUSIM_FLAGS -Wall -Wextra -Wshadow -Wvla -ffp-contract=off -fno-math-errno -O2 -g1)
-set(ADZE_CUSIM_KERNEL_FLAGS ${ADZE_CUSIM_FLAGS} -std=c++20 -fsanitize=thread --param=tsan-instrument-func-entry-exit=0 -fno-exceptions -fno-tree-vectorize -fno-tree-slp-vectorize
-    -fno-tree-loop-distribute-patterns -Wno-unused-function -Wno-unused-parameter -Wno-unknown-pragmas)
+set(ADZE_CUSIM_KERNEL_FLAGS ${ADZE_CUSIM_FLAGS} -std=c++20 -fsanitize=thread --param=tsan-instrument-func-entry-exit=0
+    -fno-exceptions -fno-tree-vectorize -fno-tree-slp-vectorize -fno-tree-loop-distribute-patterns -Wno-unused-function -Wno-unused-parameter -Wno-unknown-pragmas)
 
 # cusim_kernels(target files...): objects of .cu files for the emulator.
 function(cusim_kernels target)
@@ -29,6 +29,9 @@ set(host ${sources})
 list(FILTER host EXCLUDE REGEX "\\.cu$")
 if(kernels)
   cusim_kernels(adze_cusim_kernels ${kernels})
+  # Lines are counted (coverage.sh); atomically, since other counters would look like accesses of the kernels.
+  target_compile_options(adze_cusim_kernels PRIVATE --coverage -fprofile-update=atomic -fprofile-exclude-files=.*/cusim/include/.*)
+  target_link_options(adze_cusim PRIVATE --coverage)
   target_sources(adze_cusim PRIVATE $<TARGET_OBJECTS:adze_cusim_kernels>)
 endif()
 if(host)
