@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-enum { ADZE_MAX_IN = 8, ADZE_MAX_OUT = 2, ADZE_MAX_ATTRS_BYTES = 64 };
+enum { ADZE_MAX_IN = 9, ADZE_MAX_OUT = 2, ADZE_MAX_ATTRS_BYTES = 64 };
 
 typedef enum {
 #define ADZE_OP(name) ADZE_OP_##name,

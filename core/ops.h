@@ -160,6 +160,23 @@ adze_value adze_focal_prob(adze_graph *g, adze_value x, adze_value mask, float t
 /* x and mask (B,...): 1 - mean over B of the dice quotient with smoothing 1; complement: against 1 - mask. (1). */
 adze_value adze_dice(adze_graph *g, adze_value x, adze_value mask, float threshold, bool complement);
 
+/* A block of a conditional normalising flow: affine coupling, scale and offset, rotation. h = C/2; w1 (M,h+P), b1 (M), w2 (C,M),
+ * b2 (C), scale and offset (1,C), w_perm (C,C) frozen. */
+typedef struct {
+    adze_value w1, b1, w2, b2, scale, offset, w_perm;
+} adze_coupling_params;
+typedef struct {
+    float clamp;
+    bool over_clamp; /* clamp*tanh(a/clamp) in place of clamp*tanh(a) */
+    bool inverse;    /* no gradient */
+} adze_coupling_opts;
+#define ADZE_COUPLING_OPTS ((adze_coupling_opts){ .clamp = 1.9f })
+/* x (R,C), or the state that another block gave; cond (R,P). y (R C + R), a state: R rows, then R log-determinants, summed over
+ * the blocks so far. Source: FrEIA 0.2 AllInOneBlock; formulas in op_coupling.c. */
+adze_value adze_coupling(adze_graph *g, adze_value x, adze_value cond, const adze_coupling_params *p, const adze_coupling_opts *opts);
+/* A state of rows of C: the log-likelihood of each row under the flow, per dimension, (R). Source: CFLOW-AD (WACV 2022). */
+adze_value adze_flow_logp(adze_graph *g, adze_value state, int64_t C);
+
 #ifdef __cplusplus
 }
 #endif

@@ -25,7 +25,7 @@ enum {
     ADZE_STREAM_AUGMENT = 7,    /* augmentation of images; item = epoch */
     ADZE_STREAM_SYNTH = 8,      /* synthetic data sets; item = image */
     ADZE_STREAM_ROTATE = 9,     /* rotation of training images; item = epoch */
-    ADZE_STREAM_FIBER = 10,     /* order of feature rows in CFlow; item = step */
+    ADZE_STREAM_FIBER = 10,     /* order of feature rows in CFlow; item = 3 step + level */
     ADZE_STREAM_TEXTURE = 11    /* built-in textures; item = number of the texture */
 };
 

@@ -15,6 +15,9 @@ adze_status adze_onednn_open(void **state);
 void adze_onednn_close(void *state);
 const char *adze_onednn_version(void);
 extern const adze_kernel adze_onednn_conv2d, adze_onednn_pool2d, adze_onednn_linear, adze_onednn_conv_transpose2d;
+/* c (m,n) = a b, or += with `add`; a is stored (k,m) and b (n,k) where ta and tb say so; ld: floats from row to row. */
+adze_status adze_onednn_gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, bool add,
+                             float *c, int64_t ldc);
 /* Gradients of conv2d and conv_transpose2d. */
 extern const adze_kernel adze_onednn_conv_backward;
 /* The same with operands rounded to bfloat16: they accept calls of a context with that precision only. */
@@ -39,6 +42,8 @@ extern const adze_kernel adze_cpu_bilinear, adze_cpu_bilinear_backward, adze_cpu
 
 /* cosine_cpu.c */
 extern const adze_kernel adze_cpu_cosine, adze_cpu_cosine_backward;
+/* coupling_cpu.c */
+extern const adze_kernel adze_cpu_coupling, adze_cpu_coupling_backward;
 /* gemm_cpu.c */
 extern const adze_kernel adze_cpu_matmul, adze_cpu_matmul_backward, adze_cpu_linear_backward;
 /* Sums of dy's gradient (rows,M) over the rows into that of a bias (M). */

@@ -492,6 +492,14 @@ const adze_kernel adze_onednn_linear_bf16 = {
     .name = "onednn-bf16", .accepts = linear_bf16_accepts, .prepare = linear_bf16_prepare, .run = linear_run, .release = release,
 };
 
+/* ---- plain products ---- */
+
+adze_status adze_onednn_gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, bool add,
+                             float *c, int64_t ldc)
+{
+    return check(dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, 1.0f, a, lda, b, ldb, add ? 1.0f : 0.0f, c, ldc), "product");
+}
+
 /* ---- gradients of convolutions and transposed convolutions ---- */
 
 /* Both gradients of one convolution: towards x and towards the weights (with the bias). */

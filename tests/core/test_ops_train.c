@@ -385,6 +385,31 @@ static adze_value build_broadcast(adze_graph *g, int which)
     adze_value x = IN("p", 4, 5, 7, 3);
     return which < 4 ? adze_binary(g, (adze_binary_fn)which, IN("x2", 5, 1, 3), x)
                      : adze_binary(g, (adze_binary_fn)(which - 4), adze_reshape(g, x, ADZE_SHAPE(4, 105, 1)), IN("z", 1, 31));
+/* 0: one block on rows; 1: two of them, the other clamp; 2: the smallest. */
+static adze_value build_coupling(adze_graph *g, int which)
+{
+    int64_t R = which == 2 ? 1 : 31, h = which == 2 ? 1 : which == 1 ? 65 : 7, P = which == 2 ? 1 : 5, M = which == 2 ? 1 : 33, C = 2 * h;
+    adze_value x = IN("x", R, C), cond = IN("z", R, P);
+    adze_coupling_opts opts = ADZE_COUPLING_OPTS;
+    opts.over_clamp = which == 1;
+    for (int k = 0; k < (which == 1 ? 2 : 1); k++) {
+        static const char *const name[2][7] = { { "w1", "b1", "w2", "b2", "scale", "offset", "perm" }, { "v1", "c1", "v2", "c2", "scale2", "offset2", "perm2" } };
+        adze_coupling_params p;
+        p.w1 = adze_graph_param(g, name[k][0], ADZE_SHAPE(M, h + P), true);
+        p.b1 = adze_graph_param(g, name[k][1], ADZE_SHAPE(M), true);
+        p.w2 = adze_graph_param(g, name[k][2], ADZE_SHAPE(C, M), true);
+        p.b2 = adze_graph_param(g, name[k][3], ADZE_SHAPE(C), true);
+        p.scale = adze_graph_param(g, name[k][4], ADZE_SHAPE(1, C), true);
+        p.offset = adze_graph_param(g, name[k][5], ADZE_SHAPE(1, C), true);
+        p.w_perm = adze_graph_param(g, name[k][6], ADZE_SHAPE(C, C), false);
+        x = adze_coupling(g, x, cond, &p, &opts);
+    }
+    return x;
+}
+
+static adze_value build_flow_logp(adze_graph *g, int which)
+{
+    return adze_flow_logp(g, IN("x", which * 13 + 13), which);
 }
 
 static const op_case cases[] = {
@@ -457,6 +482,8 @@ static const op_case cases[] = {
     { "product of values", build_product_of_values, ADZE_BINARY_MUL, 2, true },
     { "bilinear up", build_map, 0, 36, true },         { "bilinear up, corners", build_map, 1, 36, true },
     { "bilinear down", build_map, 2, 4, true },        { "bilinear down, corners", build_map, 3, 4, true },
+    { "coupling", build_coupling, 0, 33, false },      { "couplings", build_coupling, 1, 33 * 130, false },
+    { "coupling 1", build_coupling, 2, 1, false },     { "flow_logp", build_flow_logp, 31, 31, true },
     { "max_pool2d", build_map, 4, 4, false },          { "max_pool2d 5x3", build_map, 5, 15, false },
 };
 enum { N_CASES = sizeof cases / sizeof *cases };
