@@ -3,12 +3,14 @@
 
 #include <string.h>
 
+#include "models/cflow.h"
 #include "models/patchcore.h"
 #include "models/rd.h"
 #include "models/simplenet.h"
 
 static const adze_method *const methods[] = {
     &adze_patchcore,
+    &adze_cflow,
     &adze_simplenet,
     &adze_rd,
 };

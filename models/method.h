@@ -182,6 +182,11 @@ typedef struct adze_method {
     adze_status (*load)(adze_model *m, const adze_tensor_source *source);
     /* x as for fit_add -> map (n,H,W); own (n): the model's own image score, NULL allowed. */
     adze_status (*score)(adze_model *m, const float *x, int64_t n, float *map, float *own);
+    /* Methods whose maps depend on all pictures that are scored together: score() gives raw_floats() numbers per picture in place
+     * of a map, settle() looks at those of all pictures (n, raw_floats), then finish() makes maps of some. NULL: score() gives maps. */
+    int64_t (*raw_floats)(const adze_model *m);
+    adze_status (*settle)(adze_model *m, const float *raw, int64_t n);
+    adze_status (*finish)(adze_model *m, const float *raw, int64_t n, float *map);
     /* One line of facts for people and run records, after fitting or scoring. */
     void (*facts)(const adze_model *m, adze_text *text);
     /* Tables of the model's plans. */

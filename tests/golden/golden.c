@@ -18,8 +18,8 @@ static const struct {
     { "op.optimizer", golden_train }, { "op.clip_grad_norm", golden_train }, { "cflow.lr", golden_train },
     { "op.", golden_ops },           { "images.", golden_images },   { "weights.", golden_weights },
     { "backbone.", golden_backbones }, { "real.", golden_real_pictures }, { "metrics.", golden_metrics },
-    { "patchcore.", golden_patchcore }, { "rd.", golden_rd }, { "simplenet.", golden_simplenet },
-    { "destseg.", golden_destseg },
+    { "patchcore.", golden_patchcore }, { "rd.", golden_rd }, { "cflow.", golden_cflow },
+    { "simplenet.", golden_simplenet }, { "destseg.", golden_destseg },
 };
 
 /* 2 * unit(name.coarse) at the pixel's block + 0.5 * unit(name). */

@@ -34,6 +34,7 @@ bool golden_real_pictures(golden *g);
 bool golden_metrics(golden *g);
 bool golden_patchcore(golden *g);
 bool golden_rd(golden *g);
+bool golden_cflow(golden *g);
 bool golden_simplenet(golden *g);
 bool golden_destseg(golden *g);
 bool golden_patchcore_model(golden *g); /* kinds embed and pipeline */
