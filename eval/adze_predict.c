@@ -47,6 +47,8 @@ typedef struct {
     double threshold;
     bool anomalous; /* some picture was */
     double low, high;
+    int64_t raw_floats; /* of methods whose maps depend on all pictures; else 0 */
+    float *raw;         /* (pictures, raw_floats), owned */
 } run;
 
 static adze_status print_row(run *r, const adze_data_item *item, const float *map, int64_t pixels, double *score)
@@ -87,20 +89,86 @@ done:
     return st;
 }
 
+/* A batch of pictures on its way. */
+typedef struct {
+    const adze_data_item **item; /* (batch), owned as all here */
+    unsigned char *rgb;
+    float *x, *map;              /* (batch,H,W,3), (batch,H,W) */
+} batch;
+
+static void batch_destroy(batch *b)
+{
+    adze_free(b->item);
+    adze_free(b->rgb);
+    adze_free(b->x);
+    adze_free(b->map);
+}
+
+static adze_status batch_create(batch *b, const run *r)
+{
+    adze_status st = ADZE_OK;
+    int64_t pixels = r->m.info->H * r->m.info->W;
+    size_t n = (size_t)r->m.batch;
+    b->item = adze_calloc(n, sizeof *b->item);
+    b->rgb = adze_calloc(n, (size_t)(pixels * 3));
+    b->x = adze_calloc(n, (size_t)(pixels * 3) * sizeof *b->x);
+    b->map = adze_calloc(n, (size_t)pixels * sizeof *b->map);
+    REQUIRE(b->item && b->rgb && b->x && b->map, ADZE_ENOMEM, "a batch of %" PRId64 " pictures", r->m.batch);
+done:
+    return st;
+}
+
+/* What the maps of n pictures from number `first` on are for: rows and the common scale, or pictures. */
+static adze_status take_maps(run *r, const batch *b, int64_t first, int64_t n, const char *out, bool write_out)
+{
+    adze_status st = ADZE_OK;
+    int64_t pixels = r->m.info->H * r->m.info->W;
+    for (int64_t i = 0; i < n; i++) {
+        double score;
+        const float *map = b->map + i * pixels;
+        if (write_out) {
+            TRY(write_panel(r, b->item[i], b->rgb + i * pixels * 3, map, out, first + i));
+            continue;
+        }
+        TRY(print_row(r, b->item[i], map, pixels, &score));
+        if (score > r->high) r->high = score;
+        for (int64_t q = 0; q < pixels; q++)
+            if (map[q] < r->low) r->low = map[q];
+    }
+done:
+    return st;
+}
+
+/* Methods whose maps depend on all pictures: the scores are there, now maps and rows. */
+static adze_status finish_maps(run *r, const batch *b, const adze_data_item *items, int64_t n_items)
+{
+    adze_status st = ADZE_OK;
+    TRY(r->m.method->settle(r->m.model, r->raw, n_items));
+    for (int64_t i = 0; i < n_items; i += r->m.batch) {
+        int64_t n = n_items - i < r->m.batch ? n_items - i : r->m.batch;
+        for (int64_t k = 0; k < n; k++) b->item[k] = &items[i + k];
+        TRY(r->m.method->finish(r->m.model, r->raw + i * r->raw_floats, n, b->map));
+        TRY(take_maps(r, b, i, n, NULL, false));
+    }
+done:
+    return st;
+}
+
 /* One pass over all pictures: prints rows (write_out false) or pictures (true). Finds the common scale on the way. */
 static adze_status pass(run *r, const char *out, bool write_out)
 {
     adze_status st = ADZE_OK;
-    int64_t n_items, pixels = r->m.info->H * r->m.info->W, B = r->m.batch, have = 0, number = 0;
-    const adze_data_item *items = adze_dataset_all(r->data, &n_items), **waiting = NULL;
+    int64_t n_items, pixels = r->m.info->H * r->m.info->W, have = 0, done = 0;
+    const adze_data_item *items = adze_dataset_all(r->data, &n_items);
     adze_loader *loader = NULL;
     adze_loader_opts opts = ADZE_LOADER_OPTS;
+    batch b = { .item = NULL };
+    bool collect = r->raw_floats > 0 && !write_out;
     opts.H = r->m.info->H, opts.W = r->m.info->W;
     if (loaded_model_reads_as_opencv(&r->m)) adze_loader_as_opencv(&opts);
-    float *x = adze_calloc((size_t)(B * pixels * 3), sizeof *x), *map = adze_calloc((size_t)(B * pixels), sizeof *map);
-    unsigned char *rgb = adze_calloc((size_t)B, (size_t)(pixels * 3));
-    waiting = adze_calloc((size_t)B, sizeof *waiting);
-    REQUIRE(x && map && rgb && waiting, ADZE_ENOMEM, "a batch of %" PRId64 " pictures", B);
+    TRY(batch_create(&b, r));
+    if (collect)
+        REQUIRE(r->raw = adze_calloc((size_t)n_items, (size_t)r->raw_floats * sizeof *r->raw), ADZE_ENOMEM, "scores of %" PRId64 " pictures", n_items);
     TRY(adze_loader_create(&loader, items, n_items, NULL, 0, &opts));
     adze_progress_begin(r->p->progress, write_out ? "pictures" : "score", "images", 0, n_items);
     for (;;) {
@@ -108,33 +176,27 @@ static adze_status pass(run *r, const char *out, bool write_out)
         TRY(adze_loader_next(loader, &s));
         TRY(adze_program_check_interrupt());
         if (s) {
-            memcpy(rgb + have * pixels * 3, s->rgb, (size_t)(pixels * 3));
-            if (loaded_model_reads_as_opencv(&r->m)) adze_pixels_swap_red_blue(rgb + have * pixels * 3, pixels);
-            waiting[have] = s->item;
-            adze_normalize_nhwc(&r->m.normalize, s->rgb, pixels, x + have++ * pixels * 3);
+            memcpy(b.rgb + have * pixels * 3, s->rgb, (size_t)(pixels * 3));
+            if (loaded_model_reads_as_opencv(&r->m)) adze_pixels_swap_red_blue(b.rgb + have * pixels * 3, pixels);
+            b.item[have] = s->item;
+            adze_normalize_nhwc(&r->m.normalize, s->rgb, pixels, b.x + have++ * pixels * 3);
         }
-        if (have == B || (!s && have > 0)) {
-            TRY(r->m.method->score(r->m.model, x, have, map, NULL));
-            for (int64_t i = 0; i < have; i++, number++) {
-                double score;
-                if (write_out) {
-                    TRY(write_panel(r, waiting[i], rgb + i * pixels * 3, map + i * pixels, out, number));
-                    continue;
-                }
-                TRY(print_row(r, waiting[i], map + i * pixels, pixels, &score));
-                if (score > r->high) r->high = score;
-                for (int64_t q = 0; q < pixels; q++)
-                    if (map[i * pixels + q] < r->low) r->low = map[i * pixels + q];
-            }
+        if (have == r->m.batch || (!s && have > 0)) {
+            if (collect) TRY(r->m.method->score(r->m.model, b.x, have, r->raw + done * r->raw_floats, NULL));
+            else if (r->raw) TRY(r->m.method->finish(r->m.model, r->raw + done * r->raw_floats, have, b.map));
+            else TRY(r->m.method->score(r->m.model, b.x, have, b.map, NULL));
+            if (!collect) TRY(take_maps(r, &b, done, have, out, write_out));
+            done += have;
             have = 0;
-            adze_progress_update(r->p->progress, number);
+            adze_progress_update(r->p->progress, done);
         }
         if (!s) break;
     }
+    if (collect) TRY(finish_maps(r, &b, items, n_items));
     adze_progress_end(r->p->progress);
 done:
     adze_loader_destroy(loader);
-    adze_free(x), adze_free(map), adze_free(rgb), adze_free(waiting);
+    batch_destroy(&b);
     return st;
 }
 
@@ -166,6 +228,9 @@ static adze_status predict(run *r)
     if (out) TRY(adze_folder_create(out));
     TRY(adze_program_device(r->p, &r->ctx));
     TRY(loaded_model_open(&r->m, adze_options_string(o, "model"), r->ctx, adze_options_int(o, "batch")));
+    r->raw_floats = r->m.method->raw_floats ? r->m.method->raw_floats(r->m.model) : 0;
+    if (r->raw_floats > 0)
+        adze_log_write(&r->p->log, ADZE_LOG_INFO, "%s: maps and scores are relative to all pictures given here; with others they differ", r->m.method->name);
     puts(r->verdict ? "path,score,verdict" : "path,score");
     r->low = INFINITY, r->high = -INFINITY;
     TRY(pass(r, out, false));
@@ -185,6 +250,7 @@ int main(int argc, char **argv)
     run r = { .p = &p };
     adze_status st = predict(&r);
     bool reject = st == ADZE_OK && r.anomalous && adze_options_flag(p.options, "exit-verdict");
+    adze_free(r.raw);
     loaded_model_close(&r.m);
     adze_dataset_destroy(r.data);
     adze_ctx_destroy(r.ctx);

@@ -24,6 +24,7 @@ typedef struct {
     unsigned char *rgb, *mask; /* (n,H,W,3), (n,H,W) */
     bool *has_mask;
     float *map; /* (n,H,W) */
+    float *raw; /* (n,raw_floats) of methods whose maps depend on all pictures; else NULL */
     const adze_data_item **item;
 } gathered;
 
@@ -33,6 +34,7 @@ static void gathered_destroy(gathered *g)
     adze_free(g->mask);
     adze_free(g->has_mask);
     adze_free(g->map);
+    adze_free(g->raw);
     adze_free(g->item);
 }
 
@@ -51,14 +53,51 @@ static adze_status gathered_create(gathered *g, int64_t n, int64_t H, int64_t W)
                      count * 8 * pixels, n);
 }
 
+/* Maps of pictures first .. first + n - 1 are there: metrics, rows, and the caller. */
+static adze_status take_maps(evaluated_class *out, adze_metrics *metrics, const gathered *g, int64_t first, int64_t n, const char *class_name,
+                             const evaluate_opts *opts)
+{
+    adze_status st = ADZE_OK;
+    int64_t pixels = g->H * g->W;
+    for (int64_t i = first; i < first + n; i++) {
+        const adze_data_item *item = g->item[i];
+        adze_image_row *row = &out->row[i];
+        row->path = item->path;
+        row->anomalous = item->label == ADZE_LABEL_BAD;
+        TRY(adze_metrics_add(metrics, item->path, g->map + i * pixels, g->has_mask[i] ? g->mask + i * pixels : NULL, row->anomalous, &row->score,
+                             &row->label));
+        if (opts->take_map) TRY(opts->take_map(opts->user, class_name, item, g->map + i * pixels));
+    }
+done:
+    return st;
+}
+
+/* Maps that depend on all pictures: made when all are scored. */
+static adze_status finish_maps(evaluated_class *out, loaded_model *m, adze_metrics *metrics, gathered *g, int64_t floats, const char *class_name,
+                               const evaluate_opts *opts)
+{
+    adze_status st = ADZE_OK;
+    TRY(m->method->settle(m->model, g->raw, g->n));
+    for (int64_t i = 0; i < g->n; i += m->batch) {
+        int64_t n = g->n - i < m->batch ? g->n - i : m->batch;
+        TRY(adze_program_check_interrupt());
+        TRY(m->method->finish(m->model, g->raw + i * floats, n, g->map + i * g->H * g->W));
+        TRY(take_maps(out, metrics, g, i, n, class_name, opts));
+    }
+done:
+    return st;
+}
+
 /* Scores batch by batch; fills g and the metrics collector. */
 static adze_status score_all(evaluated_class *out, adze_program *p, loaded_model *m, adze_loader *loader, adze_metrics *metrics,
                              gathered *g, const char *class_name, const evaluate_opts *opts)
 {
     adze_status st = ADZE_OK;
-    int64_t pixels = g->H * g->W, have = 0, done = 0;
+    int64_t pixels = g->H * g->W, have = 0, done = 0, floats = m->method->raw_floats ? m->method->raw_floats(m->model) : 0;
     float *x = adze_calloc((size_t)(m->batch * pixels * 3), sizeof *x);
     REQUIRE(x, ADZE_ENOMEM, "a batch of %" PRId64 " pictures", m->batch);
+    if (floats > 0)
+        REQUIRE(g->raw = adze_calloc((size_t)g->n, (size_t)floats * sizeof *g->raw), ADZE_ENOMEM, "scores of %" PRId64 " pictures", g->n);
     char task[64];
     snprintf(task, sizeof task, "score %s", class_name);
     adze_progress_begin(p->progress, task, "images", 0, g->n);
@@ -77,22 +116,15 @@ static adze_status score_all(evaluated_class *out, adze_program *p, loaded_model
             adze_normalize_nhwc(&m->normalize, s->rgb, pixels, x + have++ * pixels * 3);
         }
         if (have == m->batch || (!s && have > 0)) {
-            TRY(m->method->score(m->model, x, have, g->map + done * pixels, NULL));
-            for (int64_t i = done; i < done + have; i++) {
-                const adze_data_item *item = g->item[i];
-                adze_image_row *row = &out->row[i];
-                row->path = item->path;
-                row->anomalous = item->label == ADZE_LABEL_BAD;
-                TRY(adze_metrics_add(metrics, item->path, g->map + i * pixels, g->has_mask[i] ? g->mask + i * pixels : NULL,
-                                     row->anomalous, &row->score, &row->label));
-                if (opts->take_map) TRY(opts->take_map(opts->user, class_name, item, g->map + i * pixels));
-            }
+            TRY(m->method->score(m->model, x, have, floats > 0 ? g->raw + done * floats : g->map + done * pixels, NULL));
+            if (floats == 0) TRY(take_maps(out, metrics, g, done, have, class_name, opts));
             done += have;
             have = 0;
             adze_progress_update(p->progress, done);
         }
         if (!s) break;
     }
+    if (floats > 0) TRY(finish_maps(out, m, metrics, g, floats, class_name, opts));
     adze_progress_end(p->progress);
 done:
     adze_free(x);

@@ -385,6 +385,8 @@ static adze_value build_broadcast(adze_graph *g, int which)
     adze_value x = IN("p", 4, 5, 7, 3);
     return which < 4 ? adze_binary(g, (adze_binary_fn)which, IN("x2", 5, 1, 3), x)
                      : adze_binary(g, (adze_binary_fn)(which - 4), adze_reshape(g, x, ADZE_SHAPE(4, 105, 1)), IN("z", 1, 31));
+}
+
 /* 0: one block on rows; 1: two of them, the other clamp; 2: the smallest. */
 static adze_value build_coupling(adze_graph *g, int which)
 {
