@@ -84,8 +84,14 @@ static const char *device(void)
     return name ? name : "cpu";
 }
 
-/* Matrix products run through libraries. */
-static bool has_own_kernel(const char *op) { return strcmp(op, "linear") != 0 && strcmp(op, "matmul") != 0; }
+/* Matrix products run through libraries, and so does most of what flows do. */
+static bool has_own_kernel(const char *op)
+{
+    static const char *const products[] = { "linear", "matmul", "coupling", "flow_logp" };
+    for (size_t i = 0; i < sizeof products / sizeof *products; i++)
+        if (strcmp(op, products[i]) == 0) return false;
+    return true;
+}
 
 static outcome run(const op_case *test, run_opts o)
 {
