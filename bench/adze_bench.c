@@ -1,18 +1,17 @@
 /* adze_bench.c - the program adze-bench: runs the measuring programs beside it, one after the other, by subject.
  * Each of them states its shape, its floor and how much of it was reached; each line begun with '$' can be run by itself. */
 #include <errno.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "bench/child.h"
 #include "core/context.h"
 #include "core/file.h"
 #include "core/memory.h"
 #include "core/options.h"
 
-static const char verbs[] = "kernels|train|predict|metrics";
+static const char verbs[] = "kernels|train|predict|metrics|table4";
 
 enum { MAX_WORDS = 8 };
 static const struct {
@@ -36,31 +35,17 @@ static const adze_option table[] = {
     { .name = "version", .type = ADZE_OPTION_FLAG, .properties = ADZE_OPTION_ACTION, .help = "the version" },
 };
 
-static const char usage[] = "adze-bench kernels|train|predict|metrics [options]";
+static const char usage[] = "adze-bench kernels|train|predict|metrics [options]\nadze-bench table4 --data ROOT --out DIR [options]";
 static const char about[] = "Measures what adze is made of: the search and selection kernels, a training step, a network's "
-                            "forward pass, the metrics of a class.";
+                            "forward pass, the metrics of a class. table4 trains and evaluates all one-class methods "
+                            "(adze-bench table4 --help).";
 static const char examples[] = "  adze-bench kernels --threads 2\n  bench-forward --help    (options of one measurement)\n";
-
-extern char **environ;
-
-/* Runs the program at path and waits for it. */
-static adze_status run_program(const char *path, char *const *argv)
-{
-    pid_t child;
-    int status;
-    const int code = posix_spawn(&child, path, NULL, NULL, argv, environ);
-    if (code != 0) return adze_fail(ADZE_EINTERNAL, "%s: %s", path, strerror(code));
-    while (waitpid(child, &status, 0) < 0)
-        if (errno != EINTR) return adze_fail(ADZE_EINTERNAL, "%s: %s", path, strerror(errno));
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return ADZE_OK;
-    return adze_fail(ADZE_EINTERNAL, "%s failed (status %d)", path, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
-}
 
 static adze_status measure(const char *folder, const char *const *words, int threads, bool profile)
 {
     adze_status st = ADZE_OK;
     char count[16], *argv[MAX_WORDS + 4], *path = adze_path_join(folder, words[0]);
-    int n = 0;
+    int n = 0, code;
     REQUIRE(path, ADZE_ENOMEM, "no memory for a path");
     snprintf(count, sizeof count, "%d", threads);
     for (; n < MAX_WORDS && words[n]; n++) argv[n] = (char *)words[n];
@@ -72,7 +57,9 @@ static adze_status measure(const char *folder, const char *const *words, int thr
     for (int i = 0; i < n; i++) printf(" %s", argv[i]);
     printf("\n");
     fflush(stdout);
-    TRY(run_program(path, argv));
+    argv[0] = path;
+    TRY(child_run(argv, NULL, &code));
+    REQUIRE(code == 0, ADZE_EINTERNAL, "%s failed (status %d)", words[0], code);
 done:
     adze_free(path);
     return st;
@@ -112,10 +99,27 @@ static adze_status print_help(const adze_options *o)
     return st;
 }
 
+/* Becomes the program that stands behind a verb with options of its own; returns only after a failure. */
+static adze_status become(const char *name, char **argv)
+{
+    adze_status st = ADZE_OK;
+    char *folder = NULL, *path = NULL;
+    TRY(adze_program_folder(&folder));
+    REQUIRE(path = adze_path_join(folder, name), ADZE_ENOMEM, "no memory for a path");
+    argv[0] = path;
+    execv(path, argv);
+    st = adze_fail(ADZE_EINTERNAL, "%s: %s", path, strerror(errno));
+done:
+    adze_free(path);
+    adze_free(folder);
+    return st;
+}
+
 int main(int argc, char **argv)
 {
     adze_status st = ADZE_OK;
     adze_options *o = NULL;
+    if (argc > 1 && strcmp(argv[1], "table4") == 0) TRY(become("bench-table4", argv + 1));
     TRY(adze_options_create(&o));
     TRY(adze_options_add(o, table, sizeof table / sizeof *table));
     TRY(adze_options_parse(o, argc, argv, 1));
