@@ -3,11 +3,11 @@
  *   f = x Wp^T + bp        f' = f + noise        D(z) = leaky_relu(batch_norm(z W1^T + b1)) wt^T, slope 0.2
  *   loss = mean max(0, margin - D(f)) + mean max(0, margin + D(f')), D on [f; f'] at once: one set of batch statistics
  *
- * Nothing but the first linear reads f, so neither f nor f' is made:
+ * Nothing but the first linear reads f, so f' is never made, and with many rows neither is f:
  *   h  = x Wc^T + bc,  Wc = W1 Wp,  bc = W1 bp + b1              h' = h + noise W1^T
  * The gradients of Wp and W1 come from that of Wc. Equal in exact arithmetic, and of the products over rows four remain, each
  * rows * D * hidden: 6.4 GMAC per image at the benchmark's widths instead of the 14.5 of the literal chain, and no tensor
- * of D columns but the inputs. Three products of parameters, 7.2 GMAC, are added per step.
+ * of D columns but the inputs. Three products of parameters, 7.2 GMAC, are added per step: worth it from 1152 rows on.
  * Names of ADer model/simplenet.py. Source: Liu et al., CVPR 2023; specs/simplenet.md. */
 #include "models/simplenet_net.h"
 
@@ -36,19 +36,15 @@ static adze_value param(const builder *b, const char *name, adze_shape shape, bo
 
 #define BLOCK1 SIMPLENET_DISCRIMINATOR "body.block1."
 
-/* The parameters of the first linear behind the projection, and of both as one: *w1 (hidden,D), *wc (hidden,D), *bc (hidden). */
-static void joined(const builder *b, int64_t D, int64_t hidden, adze_value *w1, adze_value *wc, adze_value *bc)
+/* The projection and the first linear behind it, as one product over the rows of x or as two; *w1 is the latter's weight. */
+static adze_value first(const builder *b, adze_value x, int64_t D, int64_t hidden, bool joined, adze_value *w1)
 {
     adze_value wp = param(b, SIMPLENET_PROJECTION "layers.0fc.weight", ADZE_SHAPE(D, D), true);
     adze_value bp = param(b, SIMPLENET_PROJECTION "layers.0fc.bias", ADZE_SHAPE(D), true);
+    adze_value b1 = param(b, BLOCK1 "0.bias", ADZE_SHAPE(hidden), true);
     *w1 = param(b, BLOCK1 "0.weight", ADZE_SHAPE(hidden, D), true);
-    *wc = adze_matmul(b->g, *w1, wp, false, false);
-    *bc = adze_linear(b->g, bp, *w1, param(b, BLOCK1 "0.bias", ADZE_SHAPE(hidden), true));
-}
-
-/* x Wc^T + bc */
-static adze_value first(const builder *b, adze_value x, adze_value wc, adze_value bc)
-{
+    if (!joined) return adze_linear(b->g, adze_linear(b->g, x, wp, bp), *w1, b1);
+    adze_value wc = adze_matmul(b->g, *w1, wp, false, false), bc = adze_linear(b->g, bp, *w1, b1);
     return adze_binary(b->g, ADZE_BINARY_ADD, adze_matmul(b->g, x, wc, false, true), bc);
 }
 
@@ -74,9 +70,8 @@ adze_status simplenet_net_train(adze_graph *g, adze_value x, adze_value noise, c
     adze_shape s = adze_graph_shape(g, x);
     if (s.rank != 3) return adze_fail(ADZE_EINTERNAL, "simplenet: features of rank %d", s.rank);
     int64_t N = s.dim[0], D = s.dim[2];
-    adze_value w1, wc, bc;
-    joined(&b, D, opts->hidden, &w1, &wc, &bc);
-    adze_value good = first(&b, x, wc, bc), noisy = adze_binary(g, ADZE_BINARY_ADD, good, adze_linear(g, noise, w1, ADZE_NONE));
+    adze_value w1, good = first(&b, x, D, opts->hidden, N * s.dim[1] * (2 * D + opts->hidden) > 3 * D * opts->hidden, &w1);
+    adze_value noisy = adze_binary(g, ADZE_BINARY_ADD, good, adze_linear(g, noise, w1, ADZE_NONE));
     net->hidden = adze_concat(g, (adze_value[]){ good, noisy }, 2, 0);
     net->activated = normalise(&b, net->hidden, opts->hidden);
     net->scores = tail(&b, net->activated, opts->hidden);
@@ -89,9 +84,8 @@ adze_status simplenet_net_score(adze_graph *g, adze_value x, const simplenet_net
     builder b = { .g = g, .prefix = opts->prefix };
     adze_shape s = adze_graph_shape(g, x);
     if (s.rank != 3) return adze_fail(ADZE_EINTERNAL, "simplenet: features of rank %d", s.rank);
-    adze_value w1, wc, bc;
-    joined(&b, s.dim[2], opts->hidden, &w1, &wc, &bc);
-    *scores = tail(&b, normalise(&b, first(&b, x, wc, bc), opts->hidden), opts->hidden);
+    adze_value w1, y = first(&b, x, s.dim[2], opts->hidden, s.dim[0] * s.dim[1] > opts->hidden, &w1);
+    *scores = tail(&b, normalise(&b, y, opts->hidden), opts->hidden);
     return adze_graph_check(g);
 }
 
