@@ -288,6 +288,9 @@ static const adze_backend backend = {
     .leave = cuda_leave,
     .optim_norm = adze_cuda_optim_norm,
     .optim_update = adze_cuda_optim_update,
+    .bank_create = adze_cuda_bank_create,
+    .bank_destroy = adze_cuda_bank_destroy,
+    .bank_query = adze_cuda_bank_query,
     .map_post = adze_cuda_map_post,
     .normalize = adze_cuda_normalize,
     .apart = { [ADZE_OP_conv2d] = true }, /* cuDNN does not say that a fused residual may be the output */

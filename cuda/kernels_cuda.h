@@ -54,6 +54,12 @@ adze_status adze_cuda_map_post(adze_ctx *ctx, const float *x_host, int64_t B, in
                                bool align_corners, float *y_host);
 adze_status adze_cuda_normalize(adze_ctx *ctx, const unsigned char *rgb_host, int64_t n_pixels, const float *table_host, float *y);
 
+/* knn.cu: see core/backend.h. */
+adze_status adze_cuda_bank_create(adze_ctx *ctx, void **bank, const float *rows_host, int64_t M, int64_t D, adze_knn_precision precision);
+void adze_cuda_bank_destroy(adze_ctx *ctx, void *bank);
+adze_status adze_cuda_bank_query(adze_ctx *ctx, const void *bank, const float *q, int64_t Q, int k, float *dist_host, int32_t *idx_host,
+                                 adze_bank_stats *stats);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,5 +1,5 @@
-/* test_device_calls.c - what a device computes outside of graphs, against the cpu: optimiser steps, maps, pixels. On sizes of 1
- * and beside every multiple of a tile, under four orders of threads, which must give the same bits. */
+/* test_device_calls.c - what a device computes outside of graphs, against the cpu: optimiser steps, maps, pixels, nearest
+ * neighbours. On sizes of 1 and beside every multiple of a tile, under four orders of threads, which must give the same bits. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "core/backend.h"
+#include "core/knn.h"
 #include "core/map_post.h"
 #include "core/philox.h"
 #include "cusim.h"
@@ -169,6 +170,80 @@ static void maps_have_the_bits_of_the_cpu(void **state)
     assert_int_equal(device->backend->map_post(device, NULL, 1, 0, 1, 1, 1, 4.0, false, NULL), ADZE_EINVAL);
 }
 
+/* ---- nearest neighbours ---- */
+
+typedef struct {
+    int64_t Q, M, D;
+    int k;
+    enum { SPREAD, FAR, TIED } data; /* rows all over; far from zero and close to each other; with many duplicates */
+    bool again;                      /* the certificate must fail for some query: an outlier raises the bound, or equals do */
+} knn_case;
+
+static void neighbours(const knn_case *c, adze_knn_precision precision)
+{
+    float *rows = random_floats(c->M * c->D, 30), *q = random_floats(c->Q * c->D, 31);
+    for (int64_t i = 0; i < c->M * c->D; i++)
+        rows[i] = c->data == FAR ? 1.0f + 1e-4f * rows[i] + (i / c->D == 0 ? 50.0f : 0.0f) : c->data == TIED ? rows[i % (7 * c->D)] : rows[i];
+    for (int64_t i = 0; i < c->Q * c->D; i++)
+        q[i] = c->data == FAR ? 1.0f + 1e-4f * q[i] : c->data == TIED && i / c->D % 2 == 0 ? rows[i % (c->M * c->D)] : q[i];
+    size_t n = (size_t)(c->Q * c->k);
+    float *want = malloc(n * sizeof *want), *got = malloc(n * sizeof *got);
+    int32_t *want_idx = malloc(n * sizeof *want_idx), *got_idx = malloc(n * sizeof *got_idx);
+    adze_bank *reference;
+    OK(adze_bank_create(&reference, c->M, c->D, NULL));
+    OK(adze_bank_append(reference, rows, c->M));
+    OK(adze_bank_seal(reference));
+    OK(adze_bank_query(reference, q, c->Q, c->k, want, want_idx, NULL));
+    for (int s = 0; s < N_SCHEDULES; s++) {
+        adze_bank_stats stats;
+        void *bank;
+        assert_true(cusim_set_schedule(schedules[s]));
+        OK(device->backend->bank_create(device, &bank, rows, c->M, c->D, precision));
+        float *on_device = on(device, q, (size_t)(c->Q * c->D) * sizeof *q);
+        OK(device->backend->bank_query(device, bank, on_device, c->Q, c->k, got, got_idx, &stats));
+        for (size_t i = 0; i < n; i++)
+            if (got_idx[i] != want_idx[i] || memcmp(&got[i], &want[i], sizeof *got) != 0)
+                fail_msg("Q=%d M=%d D=%d k=%d, result %zu: row %d at %.9g, want row %d at %.9g", (int)c->Q, (int)c->M, (int)c->D, c->k, i,
+                         got_idx[i], (double)got[i], want_idx[i], (double)want[i]);
+        assert_true(stats.queries == c->Q);
+        if (c->again) assert_true(stats.rerun_f32 + stats.rerun_direct > 0);
+        else if (c->k <= 12) assert_true(stats.rerun_f32 + stats.rerun_direct == 0);
+        OK(device->backend->bank_query(device, bank, on_device, 1, 1, NULL, got_idx, NULL)); /* the workspace serves again */
+        assert_int_equal(device->backend->bank_query(device, bank, on_device, 1, (int)c->M + 1, got, got_idx, NULL), ADZE_EINVAL);
+        device->backend->free(device, on_device);
+        device->backend->bank_destroy(device, bank);
+    }
+    adze_bank_destroy(reference);
+    free(rows), free(q), free(want), free(got), free(want_idx), free(got_idx);
+}
+
+static void neighbours_are_exact(void **state)
+{
+    (void)state;
+    static const knn_case cases[] = {
+        { 1, 1, 1, 1, SPREAD, false },   { 33, 300, 33, 1, SPREAD, false }, { 130, 129, 64, 1, SPREAD, false }, { 5, 140, 20, 13, SPREAD, false },
+        { 3, 257, 96, 9, SPREAD, false }, { 9, 260, 40, 1, FAR, true },      { 6, 135, 12, 1, TIED, true },     { 4, 129, 31, 3, TIED, true },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        neighbours(&cases[i], ADZE_KNN_FASTEST);
+        neighbours(&cases[i], ADZE_KNN_F32);
+    }
+}
+
+static void unsound_queries_are_named(void **state)
+{
+    (void)state;
+    float rows[4] = { 1.0f, 2.0f, 3.0f, 4.0f }, q[4] = { 0.0f, 1.0f, NAN, 0.0f }, dist[2];
+    int32_t idx[2];
+    void *bank;
+    OK(device->backend->bank_create(device, &bank, rows, 2, 2, ADZE_KNN_FASTEST));
+    float *on_device = on(device, q, sizeof q);
+    assert_int_equal(device->backend->bank_query(device, bank, on_device, 2, 1, dist, idx, NULL), ADZE_ENUMERIC);
+    assert_non_null(strstr(adze_error_message(), "query 1"));
+    device->backend->free(device, on_device);
+    device->backend->bank_destroy(device, bank);
+}
+
 /* ---- pixels ---- */
 
 static void pixels_follow_the_table(void **state)
@@ -201,6 +276,8 @@ int main(void)
         cmocka_unit_test(optimisers_agree),
         cmocka_unit_test(maps_have_the_bits_of_the_cpu),
         cmocka_unit_test(pixels_follow_the_table),
+        cmocka_unit_test(neighbours_are_exact),
+        cmocka_unit_test(unsound_queries_are_named),
     };
     return cmocka_run_group_tests(tests, open_both, close_both);
 }
