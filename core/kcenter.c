@@ -14,6 +14,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/backend.h"
 #include "core/cpu/score_tile.h"
 #include "core/memory.h"
 
@@ -489,6 +490,11 @@ adze_status adze_kcenter_select(const float *x, int64_t N, int64_t d, int64_t K,
     kcenter s = { .x = x, .N = N, .d = d, .K = K, .picks = picks };
     adze_isa isa;
     TRY(check_options(N, d, K, opts));
+    if (opts->ctx && opts->ctx->backend->kcenter) {
+        st = opts->ctx->backend->kcenter(opts->ctx, x, N, d, K, opts, picks, start, rest);
+        if (stats) *stats = done_stats;
+        goto done;
+    }
     TRY(adze_isa_resolve(opts->isa, &isa));
     s.kernels = adze_score_kernels_get(isa);
     s.type = s.kernels->tile[ADZE_SCORE_BF16] ? ADZE_SCORE_BF16 : ADZE_SCORE_F32;

@@ -47,6 +47,7 @@ typedef struct {
     adze_kcenter_progress progress; /* NULL: none */
     void *progress_arg;
     const volatile sig_atomic_t *cancel; /* non-zero there stops the selection; NULL: none */
+    struct adze_ctx *ctx;                /* runs on its device, if its backend has it; NULL: the cpu */
 } adze_kcenter_opts;
 #define ADZE_KCENTER_OPTS ((adze_kcenter_opts){ .init = ADZE_KCENTER_MEAN })
 

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/backend.h"
 #include "core/cpu/score_tile.h"
 #include "core/memory.h"
 
@@ -37,6 +38,9 @@ struct adze_bank {
     float *norm, *residual; /* (n_tiles*48) owned: NB, rb; 0 beyond the end */
     float *scale;           /* (n_tiles*48) owned, for integers, as the next */
     int32_t *shift;         /* (n_tiles*48) -128 * the sum of the row's integers */
+    adze_ctx *ctx;          /* borrowed; NULL: queries run on the cpu */
+    adze_knn_precision precision;
+    void *device;           /* owned by the backend: the rows, for queries; instead of the packed copies */
 };
 
 static int64_t tiles_of(int64_t M) { return (M + TILE - 1) / TILE; }
@@ -84,6 +88,8 @@ adze_status adze_bank_create(adze_bank **out, int64_t M, int64_t D, const adze_b
     TRY(options_resolve(M, D, &o, &kernels));
     REQUIRE(b = adze_calloc(1, sizeof *b), ADZE_ENOMEM, "bank: %zu host bytes", sizeof *b);
     b->M = M, b->D = D;
+    b->ctx = o.ctx && o.ctx->backend->bank_create ? o.ctx : NULL;
+    b->precision = o.precision;
     b->threads = adze_threads_resolve(o.threads);
     b->kernels = kernels;
     b->type = type_of(o.precision, kernels);
@@ -103,6 +109,7 @@ done:
 void adze_bank_destroy(adze_bank *b)
 {
     if (!b) return;
+    if (b->device) b->ctx->backend->bank_destroy(b->ctx, b->device);
     adze_free(b->rows), adze_free(b->mean), adze_free(b->tiles);
     adze_free(b->init), adze_free(b->norm), adze_free(b->residual), adze_free(b->scale), adze_free(b->shift);
     adze_free(b);
@@ -207,6 +214,11 @@ adze_status adze_bank_seal(adze_bank *b)
 {
     adze_status st = ADZE_OK;
     REQUIRE(!b->sealed && b->count > 0, ADZE_EINVAL, "bank: sealing %s", b->sealed ? "twice" : "without rows");
+    if (b->ctx) {
+        TRY(b->ctx->backend->bank_create(b->ctx, &b->device, b->rows, b->count, b->D, b->precision));
+        b->sealed = true;
+        goto done;
+    }
     int64_t n_tiles = tiles_of(b->count);
     size_t padded = (size_t)n_tiles * TILE;
     size_t tiles_bytes = adze_score_packed_bytes(b->type, b->D, (int64_t)padded);
@@ -499,6 +511,52 @@ static size_t scratch_bytes(const search *s, int threads)
     return (size_t)s->Q * (sizeof(int64_t) + 1) + (size_t)threads * (each + sizeof(worker)) + 3 * align;
 }
 
+static adze_status check_query(const adze_bank *b, int64_t Q, int k)
+{
+    adze_status st = ADZE_OK;
+    REQUIRE(b->sealed, ADZE_EINVAL, "bank: a query before sealing");
+    REQUIRE(k >= 1 && k <= b->count && k <= ADZE_BANK_MAX_K, ADZE_EINVAL,
+            "bank: k=%d, want 1 to %" PRId64, k, b->count < ADZE_BANK_MAX_K ? b->count : ADZE_BANK_MAX_K);
+    REQUIRE(Q >= 0 && Q <= INT32_MAX, ADZE_EINVAL, "bank: Q=%" PRId64, Q);
+done:
+    return st;
+}
+
+bool adze_bank_on_device(const adze_bank *b) { return b->ctx != NULL; }
+
+adze_status adze_bank_query_device(const adze_bank *b, const float *q, int64_t Q, int k, float *dist, int32_t *idx,
+                                   adze_bank_stats *stats)
+{
+    adze_status st = ADZE_OK;
+    adze_bank_stats here = { .queries = Q };
+    TRY(check_query(b, Q, k));
+    REQUIRE(b->device, ADZE_EINVAL, "bank: its queries run on the cpu");
+    if (Q > 0) TRY(b->ctx->backend->bank_query(b->ctx, b->device, q, Q, k, dist, idx, &here));
+    if (stats) *stats = here;
+done:
+    return st;
+}
+
+/* Host queries and results of a bank on a device. */
+static adze_status query_copies(const adze_bank *b, const float *q, int64_t Q, int k, float *dist, int32_t *idx, adze_bank_stats *stats)
+{
+    adze_status st = ADZE_OK;
+    const adze_backend *backend = b->ctx->backend;
+    size_t count = (size_t)Q * (size_t)k;
+    void *copy = NULL;
+    float *own_dist = dist ? NULL : adze_malloc(count * sizeof *own_dist);
+    int32_t *own_idx = idx ? NULL : adze_malloc(count * sizeof *own_idx);
+    REQUIRE((dist || own_dist) && (idx || own_idx), ADZE_ENOMEM, "bank: %zu results", count);
+    TRY(backend->alloc(b->ctx, (size_t)Q * (size_t)b->D * sizeof *q, &copy));
+    TRY(backend->write(b->ctx, copy, q, (size_t)Q * (size_t)b->D * sizeof *q));
+    TRY(adze_bank_query_device(b, copy, Q, k, dist ? dist : own_dist, idx ? idx : own_idx, stats));
+done:
+    if (copy) backend->free(b->ctx, copy);
+    adze_free(own_dist);
+    adze_free(own_idx);
+    return st;
+}
+
 adze_status adze_bank_query(const adze_bank *b, const float *q, int64_t Q, int k, float *dist, int32_t *idx,
                             adze_bank_stats *stats)
 {
@@ -509,16 +567,17 @@ adze_status adze_bank_query(const adze_bank *b, const float *q, int64_t Q, int k
                  .dist = dist, .idx = idx };
     int threads = b->threads;
     int64_t *which = NULL, n_again = 0, unsound = -1;
-    REQUIRE(b->sealed, ADZE_EINVAL, "bank: a query before sealing");
-    REQUIRE(k >= 1 && k <= b->count && k <= ADZE_BANK_MAX_K, ADZE_EINVAL,
-            "bank: k=%d, want 1 to %" PRId64, k, b->count < ADZE_BANK_MAX_K ? b->count : ADZE_BANK_MAX_K);
-    REQUIRE(Q >= 0 && Q <= INT32_MAX, ADZE_EINVAL, "bank: Q=%" PRId64, Q);
+    TRY(check_query(b, Q, k));
     if (Q == 0) goto report;
     if (threads > (Q + PANEL - 1) / PANEL) threads = (int)((Q + PANEL - 1) / PANEL);
 #pragma omp parallel for num_threads(threads) schedule(static) reduction(max : unsound)
     for (int64_t i = 0; i < Q; i++)
         if (!row_is_sound(q + i * b->D, b->D)) unsound = i;
     REQUIRE(unsound < 0, ADZE_ENUMERIC, "bank: query %" PRId64 " holds NaN or infinity or is longer than 1e18", unsound);
+    if (b->ctx) {
+        st = query_copies(b, q, Q, k, dist, idx, stats);
+        goto done;
+    }
     TRY(adze_scratch_create(&scratch, scratch_bytes(&s, threads)));
     REQUIRE(workers_place(&s, &scratch, threads, &which), ADZE_EINTERNAL, "bank: scratch of %zu bytes is too small",
             scratch.size_bytes);

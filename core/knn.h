@@ -33,6 +33,7 @@
 #ifndef ADZE_CORE_KNN_H
 #define ADZE_CORE_KNN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -62,8 +63,9 @@ typedef struct {
     adze_knn_precision precision;
     adze_isa isa; /* pass 1 and 2 */
     int threads;  /* 0 = OpenMP's maximum */
+    struct adze_ctx *ctx; /* queries run on its device, if its backend has them; borrowed; NULL: the cpu */
 } adze_bank_opts;
-#define ADZE_BANK_OPTS ((adze_bank_opts){ .precision = ADZE_KNN_FASTEST, .isa = ADZE_ISA_AUTO, .threads = 0 })
+#define ADZE_BANK_OPTS ((adze_bank_opts){ .precision = ADZE_KNN_FASTEST, .isa = ADZE_ISA_AUTO, .threads = 0, .ctx = NULL })
 
 /* What one adze_bank_query() did. */
 typedef struct {
@@ -111,6 +113,12 @@ const float *adze_bank_rows(const adze_bank *b); /* (count,D), borrowed, as appe
  * a query longer than 1e18; ADZE_ENOMEM. Several threads may query one bank at once. */
 adze_status adze_bank_query(const adze_bank *b, const float *q, int64_t Q, int k, float *dist, int32_t *idx,
                             adze_bank_stats *stats);
+
+/* Whether queries run on a device with memory of its own. */
+bool adze_bank_on_device(const adze_bank *b);
+/* The same with q in the memory of that device, e.g. adze_plan_device_data(); dist and idx are host memory and may not be NULL. */
+adze_status adze_bank_query_device(const adze_bank *b, const float *q, int64_t Q, int k, float *dist, int32_t *idx,
+                                   adze_bank_stats *stats);
 
 /* The `n` bank rows nearest to bank row `row`, itself included (and first, unless a lower row is its duplicate);
  * idx (n), dist (n) or NULL. ADZE_EINVAL as for the query, or if there is no such row. */

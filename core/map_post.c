@@ -9,6 +9,7 @@
 #include <omp.h>
 #include <string.h>
 
+#include "core/backend.h"
 #include "core/cpu/map_post_kernels.h"
 #include "core/memory.h"
 
@@ -275,6 +276,10 @@ adze_status adze_map_post(const float *x, int64_t B, int64_t h, int64_t w, int64
     REQUIRE(size_is_sound(h), ADZE_EINVAL, "map: %" PRId64 " patch rows", h);
     REQUIRE(sigma >= 0.0, ADZE_EINVAL, "map: sigma %g, want 0 to 1000", sigma);
     TRY(job_prepare(&j, opts, sizeof *x));
+    if (opts && opts->ctx && opts->ctx->backend->map_post) {
+        st = opts->ctx->backend->map_post(opts->ctx, x, B, h, w, H, W, sigma, opts->align_corners, y);
+        goto done;
+    }
 #pragma omp parallel for num_threads(j.threads) schedule(dynamic, 1)
     for (int64_t i = 0; i < B; i++) {
         upsample_f32(&j, x + i * h * w, y + i * H * W, work_of(&j));

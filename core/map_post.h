@@ -26,6 +26,7 @@ typedef struct {
     bool align_corners;
     adze_isa isa;
     int threads; /* over maps; 0 = OpenMP's maximum */
+    struct adze_ctx *ctx; /* adze_map_post() runs on its device, if its backend has it; NULL: the cpu */
 } adze_map_opts;
 #define ADZE_MAP_OPTS ((adze_map_opts){ .align_corners = false })
 

@@ -380,6 +380,7 @@ static adze_status select_rows(adze_model *m, const adze_work_progress *progress
     adze_kcenter_opts opts = ADZE_KCENTER_OPTS;
     opts.init = m->sampler == SAMPLER_EXACT ? ADZE_KCENTER_NORM : m->sampler == SAMPLER_FIRST ? ADZE_KCENTER_FIRST : ADZE_KCENTER_MEAN;
     opts.threads = adze_ctx_threads(m->setup.ctx);
+    opts.ctx = m->setup.ctx;
     opts.progress = report_selection;
     opts.progress_arg = (void *)progress;
     if (m->sampler != SAMPLER_EXACT) {
@@ -443,6 +444,7 @@ static adze_status patchcore_load(adze_model *m, const adze_tensor_source *sourc
     adze_bank_opts opts = ADZE_BANK_OPTS;
     opts.precision = m->search;
     opts.threads = adze_ctx_threads(m->setup.ctx);
+    opts.ctx = m->setup.ctx;
     TRY(adze_bank_create(&m->bank, s.dim[0], m->D, &opts));
     TRY(adze_bank_append(m->bank, rows, s.dim[0]));
     TRY(adze_bank_seal(m->bank));
@@ -479,13 +481,15 @@ static adze_status patchcore_score(adze_model *m, const float *x, int64_t n, flo
     TRY(adze_plan_write(m->plan, m->image, x));
     TRY(adze_plan_run(m->plan));
     const float *rows = adze_plan_host_data(m->plan, m->embedding);
-    if (!rows) {
+    const bool device = adze_bank_on_device(m->bank);
+    if (!rows && (!device || (own && m->reweight > 0))) {
         if (!m->staging) REQUIRE(m->staging = adze_malloc((size_t)(rows_per_batch(m) * m->D) * sizeof(float)), ADZE_ENOMEM, "patchcore: staging");
         TRY(adze_plan_read(m->plan, m->embedding, m->staging));
         rows = m->staging;
     }
     adze_bank_stats stats;
-    TRY(adze_bank_query(m->bank, rows, Q, (int)k, m->dist, m->idx, &stats));
+    if (device) TRY(adze_bank_query_device(m->bank, adze_plan_device_data(m->plan, m->embedding), Q, (int)k, m->dist, m->idx, &stats));
+    else TRY(adze_bank_query(m->bank, rows, Q, (int)k, m->dist, m->idx, &stats));
     m->stats.queries += stats.queries;
     m->stats.candidates += stats.candidates;
     m->stats.rerun_f32 += stats.rerun_f32;
@@ -497,6 +501,7 @@ static adze_status patchcore_score(adze_model *m, const float *x, int64_t n, flo
     }
     adze_map_opts opts = ADZE_MAP_OPTS;
     opts.threads = adze_ctx_threads(m->setup.ctx);
+    opts.ctx = m->setup.ctx;
     TRY(adze_map_post(m->patch_score, n, m->h, m->w, m->setup.H, m->setup.W, m->sigma, &opts, map));
     for (int64_t i = 0; i < n && own; i++) TRY(own_score(m, rows, i, &own[i]));
 done:

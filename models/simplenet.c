@@ -177,6 +177,7 @@ static adze_status simplenet_score(adze_model *m, const float *x, int64_t n, flo
     }
     adze_map_opts opts = ADZE_MAP_OPTS;
     opts.threads = adze_ctx_threads(s->ctx);
+    opts.ctx = s->ctx;
     TRY(adze_map_post(m->patch_score, n, m->features.h, m->features.w, s->H, s->W, m->sigma, &opts, map));
 done:
     return st;

@@ -13,3 +13,16 @@ endforeach()
 
 adze_cuda_test(cuda/test_device_calls.c)
 set_property(TEST cuda/test_device_calls PROPERTY ENVIRONMENT "ADZE_BACKEND_PATH=${CMAKE_BINARY_DIR}/lib")
+
+# The backend as programs use it: recordings, the reference cases, and whole runs, each with a plan cache of its own.
+set(cuda_environment "ADZE_BACKEND_PATH=${CMAKE_BINARY_DIR}/lib;XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/tests/cache")
+adze_test(cuda/test_recording.c)
+add_dependencies(test_recording adze_cusim)
+set_property(TEST cuda/test_recording PROPERTY ENVIRONMENT "${cuda_environment}")
+file(GLOB cuda_ops CONFIGURE_DEPENDS golden/ops/*.json)
+file(GLOB cuda_patchcore CONFIGURE_DEPENDS golden/patchcore/*.json)
+list(FILTER cuda_patchcore EXCLUDE REGEX "pipeline-(full|wrn|r18)") # networks of full size: ./run gpu-check
+add_test(NAME cuda/golden-ops COMMAND golden --quiet --device cusim ${cuda_ops} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+add_test(NAME cuda/golden-rd COMMAND golden --quiet --device cusim tests/golden/rd/tiny_test.json WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+add_test(NAME cuda/golden-patchcore COMMAND golden --quiet --device cusim ${cuda_patchcore} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set_tests_properties(cuda/golden-ops cuda/golden-rd cuda/golden-patchcore PROPERTIES TIMEOUT 600 ENVIRONMENT "${cuda_environment}")
