@@ -291,6 +291,7 @@ static const adze_backend backend = {
     .bank_create = adze_cuda_bank_create,
     .bank_destroy = adze_cuda_bank_destroy,
     .bank_query = adze_cuda_bank_query,
+    .kcenter = adze_cuda_kcenter,
     .map_post = adze_cuda_map_post,
     .normalize = adze_cuda_normalize,
     .apart = { [ADZE_OP_conv2d] = true }, /* cuDNN does not say that a fused residual may be the output */

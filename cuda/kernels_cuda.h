@@ -60,6 +60,10 @@ void adze_cuda_bank_destroy(adze_ctx *ctx, void *bank);
 adze_status adze_cuda_bank_query(adze_ctx *ctx, const void *bank, const float *q, int64_t Q, int k, float *dist_host, int32_t *idx_host,
                                  adze_bank_stats *stats);
 
+/* kcenter.cu: see core/backend.h. */
+adze_status adze_cuda_kcenter(adze_ctx *ctx, const float *x_host, int64_t N, int64_t d, int64_t K, const adze_kcenter_opts *opts, int64_t *picks_host,
+                              float *start_host, float *rest_host);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,5 +1,5 @@
 /* test_device_calls.c - what a device computes outside of graphs, against the cpu: optimiser steps, maps, pixels, nearest
- * neighbours. On sizes of 1 and beside every multiple of a tile, under four orders of threads, which must give the same bits. */
+ * neighbours, greedy selection. On sizes of 1 and beside every multiple of a tile, under four orders of threads, which must give the same bits. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "core/backend.h"
+#include "core/kcenter.h"
 #include "core/knn.h"
 #include "core/map_post.h"
 #include "core/philox.h"
@@ -244,6 +245,65 @@ static void unsound_queries_are_named(void **state)
     device->backend->bank_destroy(device, bank);
 }
 
+/* ---- greedy selection ---- */
+
+/* Four schedules; the picks, and the values before and after, have the cpu's bits. */
+static void selections_equal(const float *x, int64_t N, int64_t d, int64_t K, adze_kcenter_opts opts)
+{
+    size_t n = (size_t)N * sizeof(float);
+    int64_t *want = malloc((size_t)(K + 1) * sizeof *want), *got = malloc((size_t)(K + 1) * sizeof *got);
+    float *start[2] = { malloc(n), malloc(n) }, *rest[2] = { malloc(n), malloc(n) };
+    OK(adze_kcenter_select(x, N, d, K, &opts, want, start[0], rest[0], NULL));
+    for (int s = 0; s < N_SCHEDULES; s++) {
+        assert_true(cusim_set_schedule(schedules[s]));
+        OK(device->backend->kcenter(device, x, N, d, K, &opts, got, start[1], rest[1]));
+        assert_memory_equal(start[1], start[0], n);
+        assert_memory_equal(got, want, (size_t)K * sizeof *got);
+        assert_memory_equal(rest[1], rest[0], n);
+    }
+    free(want), free(got), free(start[0]), free(start[1]), free(rest[0]), free(rest[1]);
+}
+
+static void selections_are_those_of_the_cpu(void **state)
+{
+    (void)state;
+    static const int64_t starts[3] = { 5, 0, 17 };
+    adze_kcenter_opts mean = ADZE_KCENTER_OPTS, first = ADZE_KCENTER_OPTS, norm = ADZE_KCENTER_OPTS;
+    mean.starts = starts, mean.n_starts = 3;
+    first.init = ADZE_KCENTER_FIRST, first.starts = starts + 1, first.n_starts = 1;
+    norm.init = ADZE_KCENTER_NORM;
+    float *x = random_floats(1300 * 33, 40);
+    selections_equal(x, 1, 1, 1, first);
+    selections_equal(x, 700, 7, 30, mean);
+    selections_equal(x, 1300, 33, 60, norm);
+    selections_equal(x, 31, 16, 40, first); /* more picks than rows: exhausted */
+    for (int64_t i = 0; i < 1300 * 33; i++) x[i] = x[i % 99]; /* 11 rows of 9, over and over: ties */
+    selections_equal(x, 600, 9, 20, mean);
+    free(x);
+}
+
+/* More rows of one value than a list holds. */
+static void ties_beyond_the_list_are_picked_plainly(void **state)
+{
+    (void)state;
+    enum { N = 4200 };
+    adze_kcenter_opts opts = ADZE_KCENTER_OPTS;
+    const int64_t start = 0;
+    opts.init = ADZE_KCENTER_FIRST, opts.starts = &start, opts.n_starts = 1;
+    float *x = calloc(N, sizeof *x);
+    for (int64_t i = 1; i < N; i++) x[i] = i % 2 ? 1.0f : -1.0f;
+    selections_equal(x, N, 1, 4, opts);
+    x[3] = NAN;
+    int64_t picks[4];
+    assert_int_equal(device->backend->kcenter(device, x, N, 1, 4, &opts, picks, NULL, NULL), ADZE_ENUMERIC);
+    assert_non_null(strstr(adze_error_message(), "row 3"));
+    x[3] = 1.0f;
+    const volatile sig_atomic_t cancel = 1;
+    opts.cancel = &cancel;
+    assert_int_equal(device->backend->kcenter(device, x, N, 1, 4, &opts, picks, NULL, NULL), ADZE_EINTERRUPTED);
+    free(x);
+}
+
 /* ---- pixels ---- */
 
 static void pixels_follow_the_table(void **state)
@@ -278,6 +338,8 @@ int main(void)
         cmocka_unit_test(pixels_follow_the_table),
         cmocka_unit_test(neighbours_are_exact),
         cmocka_unit_test(unsound_queries_are_named),
+        cmocka_unit_test(selections_are_those_of_the_cpu),
+        cmocka_unit_test(ties_beyond_the_list_are_picked_plainly),
     };
     return cmocka_run_group_tests(tests, open_both, close_both);
 }
