@@ -63,10 +63,13 @@ static adze_status coupling_shape(adze_call *c)
     return ADZE_OK;
 }
 
+/* Backward: d v, d hidden and the gradients of both layers; towards x the plan asks for one gradient at most. */
 static double coupling_flops(const adze_call *c)
 {
     coupling_sizes s = adze_coupling_sizes(c);
-    return 2.0 * (double)s.R * (double)(s.M * (s.h + s.P) + s.C * s.M + s.C * s.C);
+    double first = (double)(s.M * (s.h + s.P)), second = (double)(s.C * s.M), rotation = (double)(s.C * s.C);
+    double forward = first + second + rotation, towards_x = c->in[COUPLING_X].wanted ? (double)(s.M * s.h) : 0.0;
+    return 2.0 * (double)s.R * (c->backward ? forward + second + towards_x : forward);
 }
 
 /* Hidden layer and r of row n whose first half is x1. */
