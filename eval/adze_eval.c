@@ -52,6 +52,7 @@ typedef struct {
     const char **note;       /* (n) borrowed from notes */
     adze_text facts_text, size;
     char *method, *backbone, *options, *weights; /* of the first model, owned */
+    int64_t pooling;                             /* of its image scores */
     adze_h5 *maps;
     char map_folder[1024];
     int64_t map_size[2]; /* of the model in work */
@@ -156,6 +157,7 @@ static adze_status describe_model(run *r, const loaded_model *m)
 {
     if (r->method) return ADZE_OK;
     r->method = adze_strdup(m->info->method);
+    r->pooling = m->method->pooling;
     r->backbone = adze_strdup(m->info->backbone);
     r->options = options_line(m->options);
     r->weights = adze_strprintf("%s%s%.16s", m->info->weights_tag ? m->info->weights_tag : "",
@@ -253,7 +255,9 @@ static adze_status write_results(run *r)
     REQUIRE(path, ADZE_ENOMEM, "no memory for a path");
     double seconds = adze_clock_seconds() - r->p->started, rate = 0.0, spent = 0.0;
     for (int64_t i = 0; i < r->n; i++) rate += (double)r->result[i].n, spent += r->result[i].seconds;
-    char time_text[64], rate_text[64];
+    char time_text[64], rate_text[64], score_text[96] = "maximum of the map";
+    if (r->pooling > 0)
+        snprintf(score_text, sizeof score_text, "maximum of the map's means over %" PRId64 "x%" PRId64 " pixels", r->pooling, r->pooling);
     snprintf(time_text, sizeof time_text, "%.1f s", seconds);
     snprintf(rate_text, sizeof rate_text, "%.1f images/s", rate / spent);
     const adze_fact protocol[] = {
@@ -261,7 +265,7 @@ static adze_status write_results(run *r)
         { "backbone", r->backbone, false },
         { "size", r->size.s, false },
         { "precision", adze_precision_name(adze_ctx_precision(r->ctx)), false },
-        { "image_score", "maximum of the map", false },
+        { "image_score", score_text, false },
         { "image_label", "maximum of the resized mask; *_file: the folder's label", false },
         { "aupro_limit", "0.3", true },
         { "strips", "50", true },
