@@ -68,24 +68,39 @@ size_t adze_loader_queue_bytes(const adze_loader_opts *opts)
     return (size_t)o.queue * (sizeof(slot) + (size_t)(o.H * o.W) * (o.masks ? 4 : 3));
 }
 
-static adze_status read_picture(const adze_loader_opts *o, slot *s)
+/* rgb (H,W,3); the size in the file, and whether it is 16-bit grey. */
+static adze_status read_pixels(const adze_loader_opts *o, const char *path, unsigned char *rgb, int64_t size[2], bool *gray16)
 {
     adze_status st = ADZE_OK;
     adze_image im = ADZE_IMAGE_EMPTY, small = ADZE_IMAGE_EMPTY;
     adze_decode_opts how = { ADZE_DECODE_ANY, o->gray16_shift, o->opencv_reader };
     adze_decode_info info;
     int64_t n = o->H * o->W;
-    TRY(adze_image_decode_file(&im, s->sample.item->image_path, &how, &info));
-    s->sample.H_original = im.H;
-    s->sample.W_original = im.W;
-    s->sample.gray16 = info.gray16;
+    TRY(adze_image_decode_file(&im, path, &how, &info));
+    size[0] = im.H, size[1] = im.W;
+    *gray16 = info.gray16;
     TRY(adze_image_resize(&small, &im, o->H, o->W, o->filter));
-    if (small.C == 1) adze_pixels_gray_to_rgb(small.data, n, s->rgb);
-    else memcpy(s->rgb, small.data, (size_t)n * 3);
-    if (o->opencv_reader && small.C == 3) adze_pixels_swap_red_blue(s->rgb, n);
+    if (small.C == 1) adze_pixels_gray_to_rgb(small.data, n, rgb);
+    else memcpy(rgb, small.data, (size_t)n * 3);
+    if (o->opencv_reader && small.C == 3) adze_pixels_swap_red_blue(rgb, n);
 done:
     adze_image_destroy(&im);
     adze_image_destroy(&small);
+    return st;
+}
+
+adze_status adze_loader_read_picture(const adze_loader_opts *opts, const char *path, unsigned char *rgb)
+{
+    int64_t size[2];
+    bool gray16;
+    return read_pixels(opts, path, rgb, size, &gray16);
+}
+
+static adze_status read_picture(const adze_loader_opts *o, slot *s)
+{
+    int64_t size[2];
+    adze_status st = read_pixels(o, s->sample.item->image_path, s->rgb, size, &s->sample.gray16);
+    if (st == ADZE_OK) s->sample.H_original = size[0], s->sample.W_original = size[1];
     return st;
 }
 

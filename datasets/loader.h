@@ -46,6 +46,9 @@ typedef struct {
     bool gray16; /* 16-bit grey file: deserves a warning */
 } adze_sample;
 
+/* One picture by the rules of `opts`, at once: rgb (H,W,3). ADZE_EINPUT, ADZE_ENOMEM. */
+adze_status adze_loader_read_picture(const adze_loader_opts *opts, const char *path, unsigned char *rgb);
+
 typedef struct adze_loader adze_loader;
 
 /* Starts the workers. `items` (n) is borrowed until destroy. `order`: indices into items (n_order of them, repetitions

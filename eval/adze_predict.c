@@ -51,13 +51,15 @@ typedef struct {
     float *raw;         /* (pictures, raw_floats), owned */
 } run;
 
-static adze_status print_row(run *r, const adze_data_item *item, const float *map, int64_t pixels, double *score)
+/* given: the method's score, NULL: the map's maximum. */
+static adze_status print_row(run *r, const adze_data_item *item, const float *map, int64_t pixels, const float *given, double *score)
 {
     *score = -INFINITY;
     for (int64_t i = 0; i < pixels; i++) {
         if (!isfinite(map[i])) return adze_fail(ADZE_ENUMERIC, "%s: the map is not finite", item->path);
         *score = map[i] > *score ? map[i] : *score;
     }
+    if (given) *score = *given;
     adze_text t = ADZE_TEXT_EMPTY;
     adze_escape_csv(&t, item->path);
     adze_text_printf(&t, ",%.9g", *score);
@@ -93,7 +95,7 @@ done:
 typedef struct {
     const adze_data_item **item; /* (batch), owned as all here */
     unsigned char *rgb;
-    float *x, *map;              /* (batch,H,W,3), (batch,H,W) */
+    float *x, *map, *own;        /* (batch,H,W,3), (batch,H,W); (batch) where the method scores pictures itself, else NULL */
 } batch;
 
 static void batch_destroy(batch *b)
@@ -102,6 +104,7 @@ static void batch_destroy(batch *b)
     adze_free(b->rgb);
     adze_free(b->x);
     adze_free(b->map);
+    adze_free(b->own);
 }
 
 static adze_status batch_create(batch *b, const run *r)
@@ -113,7 +116,9 @@ static adze_status batch_create(batch *b, const run *r)
     b->rgb = adze_calloc(n, (size_t)(pixels * 3));
     b->x = adze_calloc(n, (size_t)(pixels * 3) * sizeof *b->x);
     b->map = adze_calloc(n, (size_t)pixels * sizeof *b->map);
-    REQUIRE(b->item && b->rgb && b->x && b->map, ADZE_ENOMEM, "a batch of %" PRId64 " pictures", r->m.batch);
+    bool scores = loaded_model_scores_images(&r->m);
+    if (scores) b->own = adze_calloc(n, sizeof *b->own);
+    REQUIRE(b->item && b->rgb && b->x && b->map && (b->own || !scores), ADZE_ENOMEM, "a batch of %" PRId64 " pictures", r->m.batch);
 done:
     return st;
 }
@@ -130,7 +135,7 @@ static adze_status take_maps(run *r, const batch *b, int64_t first, int64_t n, c
             TRY(write_panel(r, b->item[i], b->rgb + i * pixels * 3, map, out, first + i));
             continue;
         }
-        TRY(print_row(r, b->item[i], map, pixels, &score));
+        TRY(print_row(r, b->item[i], map, pixels, b->own ? b->own + i : NULL, &score));
         if (score > r->high) r->high = score;
         for (int64_t q = 0; q < pixels; q++)
             if (map[q] < r->low) r->low = map[q];
@@ -184,7 +189,7 @@ static adze_status pass(run *r, const char *out, bool write_out)
         if (have == r->m.batch || (!s && have > 0)) {
             if (collect) TRY(r->m.method->score(r->m.model, b.x, have, r->raw + done * r->raw_floats, NULL));
             else if (r->raw) TRY(r->m.method->finish(r->m.model, r->raw + done * r->raw_floats, have, b.map));
-            else TRY(r->m.method->score(r->m.model, b.x, have, b.map, NULL));
+            else TRY(r->m.method->score(r->m.model, b.x, have, b.map, b.own));
             if (!collect) TRY(take_maps(r, &b, done, have, out, write_out));
             done += have;
             have = 0;

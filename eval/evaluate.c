@@ -25,6 +25,7 @@ typedef struct {
     bool *has_mask;
     float *map; /* (n,H,W) */
     float *raw; /* (n,raw_floats) of methods whose maps depend on all pictures; else NULL */
+    float *own; /* (n) scores of methods that give them themselves; else NULL */
     const adze_data_item **item;
 } gathered;
 
@@ -35,6 +36,7 @@ static void gathered_destroy(gathered *g)
     adze_free(g->has_mask);
     adze_free(g->map);
     adze_free(g->raw);
+    adze_free(g->own);
     adze_free(g->item);
 }
 
@@ -66,6 +68,10 @@ static adze_status take_maps(evaluated_class *out, adze_metrics *metrics, const 
         row->anomalous = item->label == ADZE_LABEL_BAD;
         TRY(adze_metrics_add(metrics, item->path, g->map + i * pixels, g->has_mask[i] ? g->mask + i * pixels : NULL, row->anomalous, &row->score,
                              &row->label));
+        if (g->own) {
+            row->score = (double)g->own[i];
+            TRY(adze_metrics_set_score(metrics, row->score));
+        }
         if (opts->take_map) TRY(opts->take_map(opts->user, class_name, item, g->map + i * pixels));
     }
 done:
@@ -96,6 +102,7 @@ static adze_status score_all(evaluated_class *out, adze_program *p, loaded_model
     int64_t pixels = g->H * g->W, have = 0, done = 0, floats = m->method->raw_floats ? m->method->raw_floats(m->model) : 0;
     float *x = adze_calloc((size_t)(m->batch * pixels * 3), sizeof *x);
     REQUIRE(x, ADZE_ENOMEM, "a batch of %" PRId64 " pictures", m->batch);
+    if (loaded_model_scores_images(m)) REQUIRE(g->own = adze_calloc((size_t)g->n, sizeof *g->own), ADZE_ENOMEM, "scores of %" PRId64 " pictures", g->n);
     if (floats > 0)
         REQUIRE(g->raw = adze_calloc((size_t)g->n, (size_t)floats * sizeof *g->raw), ADZE_ENOMEM, "scores of %" PRId64 " pictures", g->n);
     char task[64];
@@ -116,7 +123,8 @@ static adze_status score_all(evaluated_class *out, adze_program *p, loaded_model
             adze_normalize_nhwc(&m->normalize, s->rgb, pixels, x + have++ * pixels * 3);
         }
         if (have == m->batch || (!s && have > 0)) {
-            TRY(m->method->score(m->model, x, have, floats > 0 ? g->raw + done * floats : g->map + done * pixels, NULL));
+            TRY(m->method->score(m->model, x, have, floats > 0 ? g->raw + done * floats : g->map + done * pixels,
+                                 g->own ? g->own + done : NULL));
             if (floats == 0) TRY(take_maps(out, metrics, g, done, have, class_name, opts));
             done += have;
             have = 0;

@@ -102,6 +102,11 @@ bool loaded_model_reads_as_opencv(const loaded_model *m)
     return m->method->reads_as_opencv && m->method->reads_as_opencv(m->model);
 }
 
+bool loaded_model_scores_images(const loaded_model *m)
+{
+    return m->method->scores_images && m->method->scores_images(m->model);
+}
+
 void loaded_model_close(loaded_model *m)
 {
     if (m->model) m->method->destroy(m->model);

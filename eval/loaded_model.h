@@ -25,6 +25,8 @@ typedef struct {
 adze_status loaded_model_open(loaded_model *m, const char *path, adze_ctx *ctx, int64_t batch);
 /* Whether its pictures come as OpenCV reads them, blue first. */
 bool loaded_model_reads_as_opencv(const loaded_model *m);
+/* Whether the method's own image score counts, as adze_method.scores_images says. */
+bool loaded_model_scores_images(const loaded_model *m);
 void loaded_model_close(loaded_model *m); /* zeroed or closed is fine */
 
 #ifdef __cplusplus

@@ -268,6 +268,14 @@ adze_status adze_metrics_add_f64(adze_metrics *m, const char *name, const double
     return add(m, name, map, mask, anomalous, score, label);
 }
 
+adze_status adze_metrics_set_score(adze_metrics *m, double score)
+{
+    if (m->n_images == 0 || m->finished) return adze_fail(ADZE_EINVAL, "metrics: a score without an image");
+    if (!isfinite(score)) return adze_fail(ADZE_ENUMERIC, "metrics: an image score of %g", score);
+    m->score[m->n_images - 1] = score;
+    return ADZE_OK;
+}
+
 static void undefine(adze_metrics_result *r, int first, int last, const char *reason)
 {
     for (int k = first; k <= last; k++) r->value[k] = NAN, r->reason[k] = reason;

@@ -108,6 +108,9 @@ adze_status adze_metrics_add(adze_metrics *m, const char *name, const float *map
 adze_status adze_metrics_add_f64(adze_metrics *m, const char *name, const double *map, const unsigned char *mask,
                                  bool anomalous, double *score, int *label);
 
+/* Gives the image added last another score than its map's: a method's own. ADZE_EINVAL: there is none; ADZE_ENUMERIC: not finite. */
+adze_status adze_metrics_set_score(adze_metrics *m, double score);
+
 /* Computes everything; once only, the stored scores are used up. ADZE_EINVAL: no image was added; ADZE_ENOMEM.
  * Definitions: specs/metrics.md; exact area by the MVTec AD evaluation code's rules with ties as one threshold. */
 adze_status adze_metrics_finish(adze_metrics *m, adze_metrics_result *result);

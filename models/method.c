@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "models/cflow.h"
+#include "models/destseg.h"
 #include "models/patchcore.h"
 #include "models/rd.h"
 #include "models/simplenet.h"
@@ -11,6 +12,7 @@
 static const adze_method *const methods[] = {
     &adze_patchcore,
     &adze_cflow,
+    &adze_destseg,
     &adze_simplenet,
     &adze_rd,
 };

@@ -33,6 +33,17 @@ typedef struct {
     void *user;
 } adze_tensor_sink;
 
+/* Pictures that a method with synthetic defects pastes. n 0: there are none, the method makes its own. */
+typedef struct {
+    int64_t n;
+    /* Number i of n, of the size and channel order of the pictures under training: rgb (H,W,3). From several threads at a time. */
+    adze_status (*read)(void *user, int64_t i, unsigned char *rgb);
+    /* Numbers first .. first + count - 1 show what training picture `item` shows and are not for it; NULL: all are for all. */
+    void (*own)(void *user, int64_t item, int64_t *first, int64_t *count);
+    const char *what; /* a line for people; borrowed as long as the model lives */
+    void *user;
+} adze_texture_source;
+
 /* Long work reports here on the caller's thread; false stops it (ADZE_EINTERRUPTED). */
 typedef struct {
     bool (*step)(void *user, const char *what, int64_t done, int64_t total);
@@ -47,6 +58,7 @@ typedef struct {
     uint64_t seed;
     const adze_options *options; /* the method's own; borrowed during create */
     adze_tensor_source weights;  /* the backbone's tensors by their reference names; used during create */
+    adze_texture_source textures; /* methods that paste some, models that will be fitted */
     bool fit;                    /* the model will be fitted; else it will be loaded and score only */
     bool from_features;          /* methods with `frozen`: it will be fitted by fit_add_features() */
 } adze_model_setup;
@@ -152,12 +164,15 @@ typedef struct adze_method {
     int64_t seed;                        /* default */
     int64_t pooling;                     /* image score: 0 = maximum of the map, else of its pooling x pooling mean */
 
+    bool pastes_textures;                /* setup->textures is used; the option "textures" may name a folder */
     const adze_recipe *recipe;           /* NULL: a method without gradients, which has the fit_ functions */
 
     adze_status (*create)(adze_model **out, const adze_model_setup *setup);
     void (*destroy)(adze_model *m);
     /* Whether pictures come as OpenCV reads and resizes them, blue first; else as Pillow does. NULL: never. */
     bool (*reads_as_opencv)(const adze_model *m);
+    /* Whether score()'s own number is a picture's score; else the evaluator takes it from the map. NULL: never. */
+    bool (*scores_images)(const adze_model *m);
     /* What fitting on n_images will allocate. */
     void (*memory)(const adze_model *m, int64_t n_images, adze_memory_item items[ADZE_MEMORY_ITEMS]);
     /* Methods with a recipe, models with setup->fit. */

@@ -20,6 +20,7 @@
 #include "train/gradient_run.h"
 #include "train/job_queue.h"
 #include "train/run_record.h"
+#include "train/textures.h"
 #include "train/weights_path.h"
 
 static const adze_option own[] = {
@@ -81,6 +82,7 @@ typedef struct {
     const adze_data_item *items; /* (n) */
     int64_t n;
     adze_digest *picture;        /* (n), owned: of the items' files; NULL: not looked at yet */
+    const char *textures;        /* what is pasted; NULL: nothing */
 } fit_work;
 
 static adze_status find_weight(void *user, const char *name, adze_shape *shape, const float **data)
@@ -146,7 +148,7 @@ done:
     return st;
 }
 
-static adze_status create_model(run *r, adze_model **out)
+static adze_status create_model(run *r, textures *pasted, adze_model **out)
 {
     adze_model_setup setup = {
         .ctx = r->ctx,
@@ -161,7 +163,26 @@ static adze_status create_model(run *r, adze_model **out)
         .fit = true,
         .from_features = r->cache.kind == CACHE_FILE && r->method->frozen,
     };
-    return r->method->create(out, &setup);
+    if (pasted) setup.textures = textures_source(pasted);
+    adze_status st = r->method->create(out, &setup);
+    if (st != ADZE_OK || !pasted) return st;
+    adze_loader_opts reader = ADZE_LOADER_OPTS;
+    reader.H = reader.W = r->size;
+    if (r->method->reads_as_opencv && r->method->reads_as_opencv(*out)) adze_loader_as_opencv(&reader);
+    textures_read_as(pasted, &reader);
+    return ADZE_OK;
+}
+
+/* What a method with synthetic defects pastes; *out stays NULL for other methods. */
+static adze_status open_textures(run *r, fit_work *w, textures **out)
+{
+    adze_status st = ADZE_OK;
+    if (!r->method->pastes_textures) return ADZE_OK;
+    TRY(textures_create(out, adze_options_string(r->method_options, "textures"), r->data, w->items, w->n));
+    w->textures = textures_source(*out).what;
+    adze_log_write(&r->p->log, ADZE_LOG_INFO, "%s: textures of synthetic defects: %s", w->name, w->textures);
+done:
+    return st;
 }
 
 /* Indices of the items that the method uses, in order. */
@@ -358,6 +379,7 @@ static adze_status training_config(const run *r, const fit_work *w, int64_t epoc
     key_and_text(out, "classes", classes.s ? classes.s : "");
     adze_text_destroy(&classes);
     key_and_text(out, "pictures_sha256", pictures);
+    if (w->textures) key_and_text(out, "textures_are", w->textures);
     adze_text_append(out, "}");
     return adze_text_check(out, "configuration");
 }
@@ -415,6 +437,7 @@ static adze_status fit_model(run *r, fit_work w)
     adze_model *m = NULL;
     adze_text facts = ADZE_TEXT_EMPTY;
     fit_result result = { .finished = false };
+    textures *pasted = NULL;
     const adze_options *o = r->p->options;
     bool dry = adze_options_flag(o, "dry-run") || adze_options_flag(o, "print-plan");
     double start = adze_clock_seconds();
@@ -430,7 +453,8 @@ static adze_status fit_model(run *r, fit_work w)
         REQUIRE(w.picture = adze_malloc((size_t)w.n * sizeof *w.picture), ADZE_ENOMEM, "a table of %" PRId64 " pictures", w.n);
         TRY(adze_feature_pictures(w.items, w.n, w.picture));
     }
-    TRY(create_model(r, &m));
+    TRY(open_textures(r, &w, &pasted));
+    TRY(create_model(r, pasted, &m));
     if (r->method->recipe) TRY(train_model(r, m, &w, &result));
     else TRY(gather_model(r, m, &w, &result));
     if (!result.finished) goto done;
@@ -442,6 +466,7 @@ static adze_status fit_model(run *r, fit_work w)
     run_record_class(&r->record, w.name, result.n_images, seconds, facts.s ? facts.s : "");
 done:
     if (m) r->method->destroy(m);
+    textures_destroy(pasted);
     adze_text_destroy(&facts);
     adze_free(w.picture);
     adze_free(folder);

@@ -35,6 +35,7 @@ method() {
   [ "$(wc -l <"$name-result/scores.csv")" = 15 ] || complain "$name: scores.csv has $(wc -l <"$name-result/scores.csv") lines, want 15"
 }
 
+method destseg ',level1,level2,level3,l1,focal'
 method simplenet '' --set target_dim=96 --set pretrain_dim=96 --set hidden=64
 expect 2 '*patch=2, want an odd number*' adze-train --method simplenet --weights resnet18.h5 --backbone resnet18 --data toy --out even --set patch=2
 expect 2 "*layer 'layer9' is unknown to resnet18*" adze-train --method simplenet --weights resnet18.h5 --backbone resnet18 --data toy --out deep \
