@@ -26,3 +26,6 @@ add_test(NAME cuda/golden-ops COMMAND golden --quiet --device cusim ${cuda_ops} 
 add_test(NAME cuda/golden-rd COMMAND golden --quiet --device cusim tests/golden/rd/tiny_test.json WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 add_test(NAME cuda/golden-patchcore COMMAND golden --quiet --device cusim ${cuda_patchcore} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 set_tests_properties(cuda/golden-ops cuda/golden-rd cuda/golden-patchcore PROPERTIES TIMEOUT 600 ENVIRONMENT "${cuda_environment}")
+
+add_test(NAME cuda/spills COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/cuda/spills.sh ${CMAKE_BINARY_DIR}/cuda)
+set_tests_properties(cuda/spills PROPERTIES SKIP_RETURN_CODE 77)

@@ -1,6 +1,7 @@
 /* cusim_count.c - how a kernel's accesses fall on memory: 32-byte sectors per request of a warp, conflicts of shared banks.
  * Entries: cusim_count(), cusim_counts_of(). Lanes run one after another here, so their accesses meet later: the k-th
  * execution of one instruction by each lane since the last barrier is taken as one request. */
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,14 +58,31 @@ void cusim_count(bool on)
     cusim_unlock();
 }
 
+static void add_traffic(cusim_traffic *to, const cusim_traffic *from)
+{
+    to->requests += from->requests;
+    to->sectors += from->sectors;
+    to->bytes += from->bytes;
+}
+
 bool cusim_counts_of(const char *kernel, cusim_counts *counts)
 {
-    for (size_t i = 0; i < n_kernels; i++)
-        if (strcmp(kernels[i].kernel, kernel) == 0) {
-            *counts = kernels[i];
-            return true;
-        }
-    return false;
+    *counts = (cusim_counts){0};
+    for (size_t i = 0; i < n_kernels; i++) {
+        const cusim_counts *k = &kernels[i];
+        if (strcmp(k->kernel, kernel) != 0) continue;
+        memcpy(counts->kernel, k->kernel, sizeof k->kernel);
+        counts->launches += k->launches;
+        counts->shared_requests += k->shared_requests;
+        counts->shared_passes += k->shared_passes;
+        counts->shared_ideal += k->shared_ideal;
+        add_traffic(&counts->load, &k->load);
+        add_traffic(&counts->store, &k->store);
+        if (k->threads > counts->threads) counts->threads = k->threads;
+        if (k->shared_bytes > counts->shared_bytes) counts->shared_bytes = k->shared_bytes;
+        if (k->worst_conflict > counts->worst_conflict) counts->worst_conflict = k->worst_conflict;
+    }
+    return counts->launches > 0;
 }
 
 size_t cusim_counted_kernels(const cusim_counts **counts)
@@ -78,7 +96,7 @@ void cusim_count_launch(const cusim_kernel_call *call)
     char name[sizeof kernels->kernel];
     plain_name(call->name, name, sizeof name);
     size_t i = 0;
-    while (i < n_kernels && strcmp(kernels[i].kernel, name) != 0) i++;
+    while (i < n_kernels && kernels[i].entry != call->kernel) i++;
     if (i == n_kernels) {
         cusim_counts *grown = realloc(kernels, (n_kernels + 1) * sizeof *grown);
         if (!grown) {
@@ -86,11 +104,37 @@ void cusim_count_launch(const cusim_kernel_call *call)
             return;
         }
         kernels = grown;
-        kernels[n_kernels] = (cusim_counts){0};
+        kernels[n_kernels] = (cusim_counts){.entry = call->kernel};
         memcpy(kernels[n_kernels++].kernel, name, sizeof name);
     }
     current = &kernels[i];
     current->launches++;
+    int threads = (int)(call->block.x * call->block.y * call->block.z);
+    if (threads > current->threads) current->threads = threads;
+    if (call->shared_bytes > current->shared_bytes) current->shared_bytes = call->shared_bytes;
+}
+
+/* ADZE_CUSIM_COUNTS=FILE: counts from the start, and at the end adds a line per kernel to FILE. */
+__attribute__((constructor)) static void begin(void) { cusim_counting = getenv("ADZE_CUSIM_COUNTS") != NULL; }
+
+__attribute__((destructor)) static void write_counts(void)
+{
+    const char *path = getenv("ADZE_CUSIM_COUNTS");
+    FILE *f = path ? fopen(path, "a") : NULL;
+    if (!f) return;
+    for (size_t i = 0; i < n_kernels; i++) {
+        const cusim_counts *k = &kernels[i];
+        Dl_info info = {0};
+        dladdr(k->entry, &info);
+        fprintf(f, "%s\t%zu\t%s\t%lld\t%d\t%zu", info.dli_fname ? info.dli_fname : "?",
+                (size_t)((const char *)k->entry - (const char *)info.dli_fbase), k->kernel, (long long)k->launches, k->threads,
+                k->shared_bytes);
+        const int64_t rest[] = {k->load.requests, k->load.sectors, k->load.bytes, k->store.requests, k->store.sectors,
+                                k->store.bytes, k->shared_requests, k->shared_passes, k->shared_ideal, k->worst_conflict};
+        for (size_t j = 0; j < sizeof rest / sizeof *rest; j++) fprintf(f, "\t%lld", (long long)rest[j]);
+        fputc('\n', f);
+    }
+    fclose(f);
 }
 
 static site *find_site(const void *pc, size_t n, bool write, bool shared)

@@ -3,7 +3,7 @@
 enable_language(CXX)
 set(ADZE_CUSIM_FLAGS -Wall -Wextra -Wshadow -Wvla -ffp-contract=off -fno-math-errno -O2 -g1)
 set(ADZE_CUSIM_KERNEL_FLAGS ${ADZE_CUSIM_FLAGS} -std=c++20 -fsanitize=thread --param=tsan-instrument-func-entry-exit=0
-    -fno-exceptions -fno-tree-vectorize -fno-tree-slp-vectorize -fno-tree-loop-distribute-patterns -Wno-unused-function -Wno-unused-parameter -Wno-unknown-pragmas)
+    -fno-exceptions -fno-tree-sra -fno-tree-vectorize -fno-tree-slp-vectorize -fno-tree-loop-distribute-patterns -Wno-unused-function -Wno-unused-parameter -Wno-unknown-pragmas)
 
 # cusim_kernels(target files...): objects of .cu files for the emulator.
 function(cusim_kernels target)

@@ -1,7 +1,8 @@
 /* cusim.h - the emulator's own controls, for tests and for the emulated libraries.
  *
  * Environment: ADZE_CUSIM_SCHEDULE=forward|reverse|warps|random:SEED (order of threads, blocks and independent stream
- * work), ADZE_CUSIM_CHECKS=off|fast|full, ADZE_CUSIM_MEMORY=BYTES (size of the device). */
+ * work), ADZE_CUSIM_CHECKS=off|fast|full, ADZE_CUSIM_MEMORY=BYTES (size of the device),
+ * ADZE_CUSIM_COUNTS=FILE (bench/cuda_static.py reads it). */
 #ifndef CUSIM_H
 #define CUSIM_H
 
@@ -37,7 +38,10 @@ typedef struct {
 
 typedef struct {
     char kernel[112]; /* without template arguments */
+    const void *entry;
     int64_t launches;
+    int threads;         /* of a block, and */
+    size_t shared_bytes; /* its dynamic shared memory, at most */
     cusim_traffic load, store; /* global memory; atomics are stores */
     int64_t shared_requests;
     int64_t shared_passes, shared_ideal; /* conflict degree: passes / ideal */
@@ -47,10 +51,10 @@ typedef struct {
 /* Forgets all counts, and from now on counts, or not. Counting is slow. */
 void cusim_count(bool on);
 
-/* The counts of a kernel; false if it has not run. */
+/* The counts of a kernel, all its instances together (`entry` NULL); false if it has not run. */
 bool cusim_counts_of(const char *kernel, cusim_counts *counts);
 
-/* All kernels counted, in the order of their first launch; valid until the next launch. */
+/* All kernels counted, each instance of a template by itself, in the order of their first launch; valid until the next launch. */
 size_t cusim_counted_kernels(const cusim_counts **counts);
 
 /* Work of an emulated library: `run` is called with a copy of `args` when its turn on the stream comes (at once if nothing
