@@ -1,6 +1,7 @@
 /* file.c - bounded reading, atomic writing. Entry: adze_file_read(), adze_file_write(). */
 #include "core/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -122,6 +123,17 @@ adze_status adze_folder_create(const char *path)
 done:
     adze_free(copy);
     return st;
+}
+
+void adze_folder_remove_leftovers(const char *path)
+{
+    DIR *dir = opendir(path);
+    const struct dirent *e;
+    while (dir && (e = readdir(dir))) {
+        size_t n = strlen(e->d_name);
+        if (n > 4 && strcmp(e->d_name + n - 4, ".tmp") == 0) unlinkat(dirfd(dir), e->d_name, 0);
+    }
+    if (dir) closedir(dir);
 }
 
 bool adze_file_exists(const char *path)

@@ -29,6 +29,8 @@ void adze_file_discard(const char *tmp_path);
 
 /* mkdir -p; an existing folder is fine. ADZE_EIO otherwise. */
 adze_status adze_folder_create(const char *path);
+/* Removes what writers that were killed left in a folder: files whose names end in ".tmp". No such folder is fine. */
+void adze_folder_remove_leftovers(const char *path);
 bool adze_file_exists(const char *path);
 bool adze_folder_exists(const char *path);
 /* Last path component, never NULL; points into `path`. */

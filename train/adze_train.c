@@ -449,6 +449,7 @@ static adze_status fit_model(run *r, fit_work w)
         goto done;
     }
     if (!dry) TRY(claim_folder(r, folder));
+    if (!dry) adze_folder_remove_leftovers(folder);
     if (!dry && (r->method->recipe || r->cache.kind == CACHE_FILE)) {
         REQUIRE(w.picture = adze_malloc((size_t)w.n * sizeof *w.picture), ADZE_ENOMEM, "a table of %" PRId64 " pictures", w.n);
         TRY(adze_feature_pictures(w.items, w.n, w.picture));

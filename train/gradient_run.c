@@ -10,6 +10,7 @@
 #include "core/file.h"
 #include "core/memory.h"
 #include "train/event_file.h"
+#include "train/state_writer.h"
 #include "train/train_log.h"
 #include "train/train_state.h"
 
@@ -22,6 +23,7 @@ typedef struct {
     const char *term_name[ADZE_LOSS_TERMS], *tag[ADZE_LOSS_TERMS + 3];
     char *tag_text[ADZE_LOSS_TERMS]; /* owned */
     int n_terms;
+    adze_state_writer *writer;
     int64_t done;                    /* steps */
     double last_loss, started, last_report, elapsed_before;
     char *state_path, *cache_path;   /* owned; cache_path: for cache_auto */
@@ -46,10 +48,25 @@ static adze_train_state describe(gradient_state *g)
     };
 }
 
-static adze_status save(gradient_state *g)
+/* Begins to write the state; `wait`: until it is written. */
+static adze_status save(gradient_state *g, bool wait)
 {
     adze_train_state state = describe(g);
-    return adze_train_state_write(&state, g->state_path);
+    adze_status st = adze_state_writer_put(g->writer, &state);
+    return st == ADZE_OK && wait ? adze_state_writer_wait(g->writer) : st;
+}
+
+/* After a step that gave no number: keeps the state before it, unless the step has changed it already. */
+static adze_status keep_good_state(gradient_state *g)
+{
+    char why[512];
+    snprintf(why, sizeof why, "%s", adze_error_message());
+    if (!trainer_between_steps(g->t)) {
+        adze_status st = adze_state_writer_wait(g->writer);
+        return st == ADZE_OK ? adze_fail(ADZE_ENUMERIC, "%s; the state of the last epoch is kept", why) : st;
+    }
+    adze_status st = save(g, true);
+    return st == ADZE_OK ? adze_fail(ADZE_ENUMERIC, "%s; %s is the state behind step %" PRId64, why, g->state_path, g->done) : st;
 }
 
 static adze_status restore(gradient_state *g)
@@ -120,13 +137,15 @@ static adze_status epochs(gradient_state *g)
     g->started = g->last_report = adze_clock_seconds();
     while (g->done < total) {
         st = trainer_epoch(g->t, g->done / per_epoch, g->done % per_epoch, report, g);
+        if (st == ADZE_ENUMERIC) st = keep_good_state(g);
         if (st == ADZE_EINTERRUPTED) {
-            TRY(save(g));
+            TRY(save(g, true));
             TRY(adze_fail(ADZE_EINTERRUPTED, "interrupted behind step %" PRId64 " of %" PRId64 "; go on with --resume", g->done, total));
         }
         TRY(st);
-        TRY(save(g));
+        TRY(save(g, false));
     }
+    TRY(adze_state_writer_wait(g->writer));
     adze_progress_end(g->o->p->progress);
 done:
     return st;
@@ -212,6 +231,8 @@ adze_status gradient_run(const gradient_run_opts *opts, gradient_run_result *res
     REQUIRE(g.state_path = adze_path_join(opts->folder, "train.h5"), ADZE_ENOMEM, "no memory for a path");
     TRY(restore(&g));
     TRY(fill_cache(&g));
+    adze_train_state state = describe(&g);
+    TRY(adze_state_writer_create(&g.writer, &state, g.state_path));
     TRY(open_logs(&g));
     TRY(epochs(&g));
     if (opts->cache_auto) unlink(g.cache_path); /* in this run's folder, and of no further use */
@@ -219,6 +240,7 @@ adze_status gradient_run(const gradient_run_opts *opts, gradient_run_result *res
         .trained = true, .steps = g.done, .last_loss = g.last_loss, .seconds = adze_clock_seconds() - start, .waited_s = trainer_waited_s(g.t),
     };
 done:
+    adze_state_writer_destroy(g.writer);
     adze_train_log_close(g.log);
     adze_event_file_close(g.events);
     trainer_destroy(g.t);

@@ -73,23 +73,71 @@ static adze_status term_path(char **out, const char *term)
 
 /* ---- writing ---- */
 
+static int64_t count_of(const adze_params *p, int i)
+{
+    adze_shape shape = adze_params_shape(p, i);
+    return adze_shape_count(&shape);
+}
+
+int64_t adze_train_state_floats(const adze_train_state *s)
+{
+    int64_t n = 0;
+    for (int i = 0; i < adze_params_count(s->params); i++)
+        if (kept(s, i)) n += count_of(s->params, i);
+    for (int k = 0; k < s->n_optims; k++)
+        for (int m = 0; adze_optim_state_name(s->optim[k], m); m++)
+            for (int j = 0; j < adze_optim_count(s->optim[k]); j++) n += count_of(s->params, adze_optim_param(s->optim[k], j));
+    return n;
+}
+
+adze_status adze_train_state_copy(const adze_train_state *s, float *numbers, int64_t *steps)
+{
+    adze_status st = ADZE_OK;
+    for (int i = 0; i < adze_params_count(s->params); i++) {
+        if (!kept(s, i)) continue;
+        TRY(adze_params_read(s->params, i, numbers));
+        numbers += count_of(s->params, i);
+    }
+    for (int k = 0; k < s->n_optims; k++) {
+        const adze_optim *o = s->optim[k];
+        steps[k] = adze_optim_steps(o);
+        for (int m = 0; adze_optim_state_name(o, m); m++)
+            for (int j = 0; j < adze_optim_count(o); j++) {
+                TRY(adze_optim_state_read(o, m, j, numbers));
+                numbers += count_of(s->params, adze_optim_param(o, j));
+            }
+    }
+done:
+    return st;
+}
+
+/* A file while it is written. Tensors come in the order of adze_train_state_copy(): from the copy, or one at a time. */
+typedef struct {
+    adze_h5 *h;
+    const adze_train_state *s;
+    const float *next; /* in the copy; NULL: there is none */
+    float *x;          /* room for the largest tensor without a copy */
+} writing;
+
 /* "FOLDER/NAME" with the shape of parameter i. */
-static adze_status write_tensor(adze_h5 *h, const adze_train_state *s, const char *folder, int i, const float *x)
+static adze_status write_tensor(writing *w, const char *folder, int i)
 {
     adze_status st = ADZE_OK;
     char *path = NULL;
-    adze_shape shape = adze_params_shape(s->params, i);
-    TRY(join(&path, folder, adze_params_name(s->params, i)));
-    TRY(adze_h5_write(h, path, ADZE_DTYPE_F32, shape.rank, shape.dim, x));
+    adze_shape shape = adze_params_shape(w->s->params, i);
+    TRY(join(&path, folder, adze_params_name(w->s->params, i)));
+    TRY(adze_h5_write(w->h, path, ADZE_DTYPE_F32, shape.rank, shape.dim, w->next ? w->next : w->x));
+    if (w->next) w->next += adze_shape_count(&shape);
 done:
     adze_free(path);
     return st;
 }
 
-static adze_status write_optim(adze_h5 *h, const adze_train_state *s, const adze_optim *o, float *x)
+static adze_status write_optim(writing *w, int k)
 {
     adze_status st = ADZE_OK;
     char *group = NULL, *folder = NULL;
+    const adze_optim *o = w->s->optim[k];
     const adze_optim_opts *opts = adze_optim_options(o);
     const struct {
         const char *name;
@@ -98,19 +146,19 @@ static adze_status write_optim(adze_h5 *h, const adze_train_state *s, const adze
                  { "eps", opts->eps },           { "momentum", opts->momentum },
                  { "clip", opts->clip },         { "weight_decay", opts->weight_decay } };
     TRY(optim_group(&group, o));
-    TRY(adze_h5_group(h, group));
-    TRY(adze_h5_set_string(h, group, "type", adze_optim_kind_name(opts->kind)));
-    TRY(adze_h5_set_int(h, group, "step", adze_optim_steps(o)));
-    for (size_t k = 0; k < sizeof real / sizeof *real; k++)
-        TRY(adze_h5_set_reals(h, group, real[k].name, &real[k].value, 1));
+    TRY(adze_h5_group(w->h, group));
+    TRY(adze_h5_set_string(w->h, group, "type", adze_optim_kind_name(opts->kind)));
+    TRY(adze_h5_set_int(w->h, group, "step", w->next ? w->s->optim_steps[k] : adze_optim_steps(o)));
+    for (size_t i = 0; i < sizeof real / sizeof *real; i++)
+        TRY(adze_h5_set_reals(w->h, group, real[i].name, &real[i].value, 1));
     for (int m = 0; adze_optim_state_name(o, m); m++) {
         adze_free(folder);
         folder = NULL;
         TRY(join(&folder, group, adze_optim_state_name(o, m)));
-        TRY(adze_h5_group(h, folder));
+        TRY(adze_h5_group(w->h, folder));
         for (int j = 0; j < adze_optim_count(o); j++) {
-            TRY(adze_optim_state_read(o, m, j, x));
-            TRY(write_tensor(h, s, folder, adze_optim_param(o, j), x));
+            if (!w->next) TRY(adze_optim_state_read(o, m, j, w->x));
+            TRY(write_tensor(w, folder, adze_optim_param(o, j)));
         }
     }
 done:
@@ -149,9 +197,9 @@ done:
 static adze_status write_all(adze_h5 *h, const adze_train_state *s)
 {
     adze_status st = ADZE_OK;
+    writing w = { .h = h, .s = s, .next = s->numbers };
     int64_t n = largest(s->params);
-    float *x = adze_malloc((size_t)n * sizeof *x);
-    REQUIRE(x, ADZE_ENOMEM, "training state: %" PRId64 " floats", n);
+    if (!w.next) REQUIRE(w.x = adze_malloc((size_t)n * sizeof *w.x), ADZE_ENOMEM, "training state: %" PRId64 " floats", n);
     TRY(adze_h5_set_string(h, "/", "format", format));
     TRY(adze_h5_set_int(h, "/", "format_version", FORMAT_VERSION));
     TRY(adze_h5_set_string(h, "/", "engine_version", ADZE_VERSION));
@@ -164,13 +212,13 @@ static adze_status write_all(adze_h5 *h, const adze_train_state *s)
     TRY(adze_h5_group(h, "/model"));
     for (int i = 0; i < adze_params_count(s->params); i++) {
         if (!kept(s, i)) continue;
-        TRY(adze_params_read(s->params, i, x));
-        TRY(write_tensor(h, s, "/model", i, x));
+        if (!w.next) TRY(adze_params_read(s->params, i, w.x));
+        TRY(write_tensor(&w, "/model", i));
     }
-    for (int k = 0; k < s->n_optims; k++) TRY(write_optim(h, s, s->optim[k], x));
+    for (int k = 0; k < s->n_optims; k++) TRY(write_optim(&w, k));
     TRY(write_numbers(h, s));
 done:
-    adze_free(x);
+    adze_free(w.x);
     return st;
 }
 

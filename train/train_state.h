@@ -50,7 +50,15 @@ typedef struct {
     int n_terms;
     double *history;               /* (n_terms, max_epochs): term i of epoch e at i * max_epochs + e */
     int64_t n_epochs, max_epochs;
+
+    const float *numbers;          /* for writing: a copy of parameters and moments (adze_train_state_copy); NULL: the objects' own */
+    const int64_t *optim_steps;    /* (n_optims) with such a copy */
 } adze_train_state;
+
+/* Floats of parameters and moments together. */
+int64_t adze_train_state_floats(const adze_train_state *s);
+/* Copies what changes while a training goes on: numbers (adze_train_state_floats), steps (n_optims). */
+adze_status adze_train_state_copy(const adze_train_state *s, float *numbers, int64_t *steps);
 
 /* ADZE_EIO; ADZE_ENOMEM; ADZE_EINVAL: the configuration is no JSON object, or a name is unfit for a file. The files at `path`
  * and its predecessor are touched only when the new one is complete. */

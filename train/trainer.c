@@ -17,6 +17,7 @@
 #include "datasets/resize.h"
 #include "train/feature_fill.h"
 #include "train/feature_key.h"
+#include "train/statistics.h"
 
 /* One part of the training, ready to run. */
 typedef struct {
@@ -44,6 +45,8 @@ struct trainer {
     float *cut;                      /* (batch * largest cut) */
     int64_t *order;                  /* (n) */
     bool *keep;                      /* (parameters) */
+    adze_statistics *statistics;     /* as they were before the run in work */
+    bool between;                    /* parameters and moments are those behind the last step */
     double waited_s;
 };
 
@@ -213,6 +216,8 @@ adze_status trainer_create(trainer **out, const trainer_opts *opts)
     TRY(adze_schedule_check(&t->schedule));
     TRY(make_buffers(t));
     TRY(find_state(t));
+    TRY(adze_statistics_create(&t->statistics, t->parts.params, t->keep));
+    t->between = true;
     *out = t;
     t = NULL;
 done:
@@ -235,6 +240,7 @@ void trainer_destroy(trainer *t)
     adze_free(t->cut);
     adze_free(t->order);
     adze_free(t->keep);
+    adze_statistics_destroy(t->statistics);
     adze_free(t);
 }
 
@@ -242,6 +248,7 @@ int64_t trainer_steps_per_epoch(const trainer *t) { return t->steps_per_epoch; }
 adze_params *trainer_params(trainer *t) { return t->parts.params; }
 const bool *trainer_keeps(const trainer *t) { return t->keep; }
 double trainer_waited_s(const trainer *t) { return t->waited_s; }
+bool trainer_between_steps(const trainer *t) { return t->between; }
 
 adze_optim *const *trainer_optimizers(trainer *t, int *n)
 {
@@ -469,6 +476,7 @@ static adze_status one_run(trainer *t, const adze_training_at *at, trainer_step 
         TRY(t->o.method->fill(t->o.model, at, t->parts.input[i].name, x));
         if (x == t->input[i]) TRY(adze_plan_write(p->plan, p->input[i], x));
     }
+    TRY(adze_statistics_save(t->statistics));
     TRY(adze_plan_run(p->plan));
     TRY(adze_plan_read(p->plan, p->loss, &loss));
     s->loss += loss;
@@ -484,9 +492,11 @@ static adze_status one_run(trainer *t, const adze_training_at *at, trainer_step 
     }
     for (int k = about->first_optim; k < about->first_optim + about->n_optims; k++) {
         TRY(adze_optim_step(t->optim[k], s->lr * t->parts.optim[k].lr_factor));
+        t->between = false;
         s->grad_norm = fmax(s->grad_norm, adze_optim_last_norm(t->optim[k]));
     }
 done:
+    if (st == ADZE_ENUMERIC && t->between && adze_statistics_restore(t->statistics) != ADZE_OK) t->between = false;
     return st;
 }
 
@@ -506,6 +516,7 @@ static adze_status one_step(trainer *t, trainer_step *s)
         n_runs += runs;
     }
     s->loss /= (double)n_runs;
+    t->between = true;
 done:
     return st;
 }

@@ -56,6 +56,9 @@ adze_optim *const *trainer_optimizers(trainer *t, int *n);
 adze_params *trainer_params(trainer *t);
 /* (adze_params_count) which parameters steps change: trained ones and their statistics, the state. Borrowed. */
 const bool *trainer_keeps(const trainer *t);
+/* Whether all of it is as the last step that was reported left it, also after a step that failed with ADZE_ENUMERIC: not if
+ * that step had changed parameters before. */
+bool trainer_between_steps(const trainer *t);
 /* CACHE_OFF too if the graph has no frozen part. */
 trainer_cache_kind trainer_uses_cache(const trainer *t);
 /* Before it is filled: another way to keep what the frozen part computes. */

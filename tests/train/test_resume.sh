@@ -80,11 +80,25 @@ for turn in 0 5; do
 done
 differ parts0/product_01/model.h5 parts5/product_01/model.h5
 
+# A loss that is no number: the state before that step is kept, the same to the byte as that of a run which was stopped there.
+for step in 0 1 2 3 50; do
+  rm -rf nan before
+  expect 5 "*step $step: the loss is *nan*first in*" env ADZE_TINY_NAN=$step "${tiny[@]}" --out nan
+  [ $step = 0 ] && continue # nothing has been done yet
+  expect 130 "*interrupted behind step $step of*" env ADZE_TINY_STOP=$((step - 1)) "${tiny[@]}" --out before
+  same before/product_01/train.h5 nan/product_01/train.h5
+done
+expect 0 '' env ADZE_TINY_NAN=1000 "${tiny[@]}" --out nan --resume
+same_as_whole nan
+
 # What does not fit is refused by name, and nothing changes; a damaged state gives way to the one before.
 for change in 'lr 0.1' 'epochs 41' 'batch 3' 'size 64' 'seed 7'; do
   set -- $change
   expect 3 "*another configuration*$1 = *, now $2*" "${tiny[@]}" --out stopped --resume "--$1" "$2"
 done
+cp -r toy other-toy
+cp toy/product_01/test/good/000.png other-toy/product_01/train/good/004.png
+expect 3 '*another configuration: pictures_sha256 = *' "${tiny[@]/#toy/other-toy}" --out stopped --resume
 expect 2 '*train.h5 exists*--resume*--force*' "${tiny[@]}" --out stopped
 cp -r stopped damaged
 size=$(stat -c %s damaged/product_01/train.h5)
@@ -114,8 +128,10 @@ while [ $kills -lt "${ADZE_TEST_KILLS:-50}" ]; do
   fi
   [ $failed = 0 ] || break
 done 2>/dev/null
+mkdir -p killed/product_01 && touch killed/product_01/train.h5.tmp
 expect 0 '' "${tiny[@]}" --out killed --resume
 same_as_whole killed
+[ ! -e killed/product_01/train.h5.tmp ] || complain "what a killed run left is still there"
 printf '%d kills, %d runs to the end, an uninterrupted run takes %d ms\n' $kills $((ends + 1)) $whole_ms
 
 # Reverse distillation: with the cache at one go, and without it in two.
@@ -157,5 +173,5 @@ for batch in 3 7; do expect 0 '*' adze-eval --model cflow --data toy --batch $ba
 near cflow-3/scores.csv cflow-7/scores.csv 4
 for batch in 3 7; do adze-predict --model cflow/product_01/model.h5 --batch $batch toy/product_01/test >cflow-$batch.csv || complain "predict failed"; done
 near cflow-3.csv cflow-7.csv 2
-[ -z "$(find . -name '*.tmp*' -not -path './killed/*')" ] || complain "half-written files are left: $(find . -name '*.tmp*')"
+[ -z "$(find . -name '*.tmp*')" ] || complain "half-written files are left: $(find . -name '*.tmp*')"
 exit $failed

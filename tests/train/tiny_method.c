@@ -2,7 +2,11 @@
  * convolution gives. With it adze-train becomes a program whose runs take no time and use all that training has: a frozen
  * part, running statistics, moments, several loss terms. With parts=yes a head is trained on the finished student in the
  * second half of the epochs, twice per batch, by an optimiser of its own, with an input per run and one per picture, on
- * pictures drawn with replacement and read as OpenCV does. It cannot score. */
+ * pictures drawn with replacement and read as OpenCV does. It cannot score. Two variables of the environment, which no record
+ * knows of: ADZE_TINY_NAN=K makes step K (from 0) go wrong, ADZE_TINY_STOP=K interrupts the program in it. */
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/memory.h"
@@ -15,9 +19,16 @@ struct adze_model {
     adze_graph *graph;   /* owned */
     adze_params *params; /* owned */
     adze_value image, loss, head_loss, term[2];
-    bool parts;
+    bool parts, watched;
     double rotate;
 };
+
+/* The step in the environment, or one that does not come. */
+static int64_t step_of(const char *variable)
+{
+    const char *text = getenv(variable);
+    return text ? atoll(text) : -1;
+}
 
 static const adze_option options[] = {
     { .name = "parts", .type = ADZE_OPTION_FLAG, .help = "also a head" },
@@ -51,6 +62,7 @@ static adze_status build_graph(adze_model *m, const adze_model_setup *s)
     m->term[1] = adze_cosine_map_loss(g, student, teacher);
     m->loss = adze_binary(g, ADZE_BINARY_ADD, m->term[0], m->term[1]);
     for (int i = 0; i < 2; i++) adze_graph_output(g, term_name[i], m->term[i]);
+    if (m->watched && !m->parts) m->loss = adze_binary(g, ADZE_BINARY_ADD, m->loss, adze_graph_input(g, "watch", ADZE_SHAPE(1)));
     adze_graph_output(g, "loss", m->loss);
     if (m->parts) {
         adze_value noise = adze_graph_input(g, "noise", ADZE_SHAPE(1)), shade = adze_graph_input(g, "shade", ADZE_SHAPE(s->batch, 1, 1, 1));
@@ -98,6 +110,7 @@ static adze_status tiny_create(adze_model **out, const adze_model_setup *setup)
     REQUIRE(m, ADZE_ENOMEM, "tiny: %zu host bytes", sizeof *m);
     m->parts = adze_options_flag(setup->options, "parts");
     m->rotate = adze_options_real(setup->options, "rotate");
+    m->watched = step_of("ADZE_TINY_NAN") >= 0 || step_of("ADZE_TINY_STOP") >= 0;
     TRY(build_graph(m, setup));
     TRY(adze_params_create(&m->params, setup->ctx, m->graph));
     TRY(model_params_load(m->params, "backbone.", "backbone.", &setup->weights));
@@ -122,6 +135,7 @@ static void tiny_training(adze_model *m, int64_t epochs, adze_training *out)
     out->optim[0].opts.beta1 = 0.5;
     out->optim[0].opts.clip = 5.0;
     for (int i = 0; i < 3; i++) out->term_name[i] = term_name[i];
+    if (m->watched && !m->parts) out->input[out->n_inputs++] = (adze_training_input){ .name = "watch" };
     if (!m->parts) return;
     out->part[0].n_epochs = epochs / 2;
     out->part[out->n_parts++] = (adze_training_part){ .name = "head", .loss = m->head_loss, .first_epoch = epochs / 2, .runs = 2, .first_optim = 1, .n_optims = 1 };
@@ -138,6 +152,11 @@ static void tiny_training(adze_model *m, int64_t epochs, adze_training *out)
 static adze_status tiny_fill(adze_model *m, const adze_training_at *at, const char *input, float *x)
 {
     (void)m;
+    if (strcmp(input, "watch") == 0) {
+        *x = at->step == step_of("ADZE_TINY_NAN") ? NAN : 0.0f;
+        if (at->step == step_of("ADZE_TINY_STOP")) raise(SIGINT);
+        return ADZE_OK;
+    }
     if (strcmp(input, "noise") != 0) return adze_fail(ADZE_EINTERNAL, "tiny: no input '%s'", input);
     *x = adze_philox_normal((adze_philox){ .seed = at->seed, .stream = ADZE_STREAM_NOISE, .item = (uint32_t)at->step }, (uint64_t)at->run);
     return ADZE_OK;
