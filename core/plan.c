@@ -289,12 +289,14 @@ adze_status adze_plan_create(adze_plan **out, adze_ctx *ctx, const adze_graph *g
     share_memory(plan);
     TRY(ctx->backend->begin(ctx)); /* kernels look at the thread count when they prepare */
     plan->recordable = ctx->backend->record && !opts->no_recording;
+    size_t live_bytes = adze_memory_live_bytes();
     for (int32_t s = 0; s < plan->n_steps && st == ADZE_OK; s++) {
         st = prepare_step(plan, &plan->step[s]);
         if (st == ADZE_OK && plan->step[s].call.kernel->on_host) plan->recordable = false;
     }
     ctx->backend->end(ctx);
     TRY(st);
+    plan->kernel_bytes = adze_memory_live_bytes() - live_bytes;
     TRY(adze_arena_place(plan->buffer, plan->n_buffers, &plan->arena_bytes));
     void *arena;
     TRY(ctx->backend->alloc(ctx, plan->arena_bytes, &arena));
@@ -496,6 +498,7 @@ const char *adze_plan_first_nonfinite(adze_plan *plan)
 }
 
 size_t adze_plan_arena_bytes(const adze_plan *plan) { return plan->arena_bytes; }
+size_t adze_plan_kernel_bytes(const adze_plan *plan) { return plan->kernel_bytes; }
 
 static double step_flops(const plan_step *step)
 {

@@ -50,6 +50,8 @@ const char *adze_plan_first_nonfinite(adze_plan *plan);
 void adze_plan_print(const adze_plan *plan, adze_text *text);
 /* High-water mark of the arena. */
 size_t adze_plan_arena_bytes(const adze_plan *plan);
+/* Host memory that the kernels hold for themselves: weights and their gradients in the kernels' own layouts. */
+size_t adze_plan_kernel_bytes(const adze_plan *plan);
 double adze_plan_flops(const adze_plan *plan);
 
 /* Seconds spent per step since the last reset, for profiles; measuring is off until switched on. */

@@ -35,7 +35,7 @@ struct adze_plan {
     adze_value loss;
     plan_buffer *buffer; /* owned */
     int32_t n_buffers;
-    size_t arena_bytes;
+    size_t arena_bytes, kernel_bytes;
     unsigned char *arena; /* owned, on the device */
     void *recording;      /* the backend's, of one run; NULL before the second run and where a kernel cannot be recorded */
     bool recordable;

@@ -268,6 +268,7 @@ adze_status adze_program_memory(adze_program *p, const adze_memory_item *items, 
         adze_text_printf(&t, ", %s %s", items->what, adze_program_bytes(items->n_bytes));
         if (items->n_bytes > largest) largest = items->n_bytes, largest_name = items->what;
     }
+    p->planned_bytes = now + more;
     adze_log_write(&p->log, ADZE_LOG_INFO, "peak memory of %s: %s (%s)", what, adze_program_bytes(now + more), t.s ? t.s : "");
     adze_text_destroy(&t);
     bool over_limit = limit > 0 && adze_memory_live_bytes() + more > limit;

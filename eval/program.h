@@ -38,6 +38,7 @@ typedef struct {
     adze_log log;
     double started;      /* adze_clock_seconds() */
     const char *command; /* the command line, quoted; owned */
+    size_t planned_bytes; /* what adze_program_memory() said last */
 } adze_program;
 
 /* Parses and prepares. False: *exit_code is the program's status and everything is closed. Installs the interrupt flag and

@@ -464,7 +464,7 @@ static adze_status fit_model(run *r, fit_work w)
     double seconds = adze_clock_seconds() - start;
     adze_log_write(&r->p->log, ADZE_LOG_INFO, "%s: %s, %.1f s (%.1f images/s, %.1f s waiting for pictures)", w.name,
                    facts.s ? facts.s : "", seconds, result.images_per_s, result.waited_s);
-    run_record_class(&r->record, w.name, result.n_images, seconds, facts.s ? facts.s : "");
+    run_record_class(&r->record, w.name, result.n_images, seconds, r->p->planned_bytes, adze_program_peak_bytes(), facts.s ? facts.s : "");
 done:
     if (m) r->method->destroy(m);
     textures_destroy(pasted);

@@ -160,6 +160,17 @@ static bool cache_step(void *user, const char *what, int64_t done, int64_t total
     return adze_program_check_interrupt() == ADZE_OK;
 }
 
+/* All that the training will take besides what it holds already. */
+static void memory_items(gradient_state *g, adze_memory_item items[ADZE_MEMORY_ITEMS])
+{
+    int n = 0;
+    adze_train_state state = describe(g);
+    trainer_memory(g->t, items);
+    while (items[n].what) n++;
+    items[n++] = (adze_memory_item){ "copy of the state while it is written", adze_state_writer_bytes(&state) };
+    items[n] = (adze_memory_item){ NULL, 0 };
+}
+
 /* Says what the training will take, and with cache_auto chooses where the features go. */
 static adze_status check_memory(gradient_state *g)
 {
@@ -167,7 +178,7 @@ static adze_status check_memory(gradient_state *g)
     const gradient_run_opts *o = g->o;
     adze_memory_item memory[ADZE_MEMORY_ITEMS];
     char what[96];
-    trainer_memory(g->t, memory);
+    memory_items(g, memory);
     if (o->cache_auto && trainer_uses_cache(g->t) == CACHE_MEMORY && !adze_program_fits(memory)) {
         trainer_cache file = o->train.cache;
         file.kind = CACHE_FILE;
@@ -175,7 +186,7 @@ static adze_status check_memory(gradient_state *g)
         trainer_set_cache(g->t, &file);
         adze_log_write(&o->p->log, ADZE_LOG_INFO, "%s: features do not fit in memory beside the rest (%s): they go to %s", o->name,
                        adze_program_bytes(memory[0].n_bytes), file.path);
-        trainer_memory(g->t, memory);
+        memory_items(g, memory);
     }
     snprintf(what, sizeof what, "training %s on %" PRId64 " pictures", o->name, o->train.n);
     TRY(adze_program_memory(o->p, memory, what));

@@ -30,11 +30,13 @@ void run_record_text(run_record *r, const char *key, const char *value)
     member(&r->fields, key, value);
 }
 
-void run_record_class(run_record *r, const char *name, int64_t n_images, double seconds, const char *facts)
+void run_record_class(run_record *r, const char *name, int64_t n_images, double seconds, size_t planned_bytes, size_t measured_bytes,
+                      const char *facts)
 {
     adze_text_append(&r->classes, r->classes.n_bytes ? ",\n    " : "\n    ");
     adze_text_json(&r->classes, name);
-    adze_text_printf(&r->classes, ": {\"images\": %" PRId64 ", \"seconds\": %.3f, \"facts\": ", n_images, seconds);
+    adze_text_printf(&r->classes, ": {\"images\": %" PRId64 ", \"seconds\": %.3f, \"planned_memory_bytes\": %zu, \"peak_memory_bytes\": %zu, \"facts\": ",
+                     n_images, seconds, planned_bytes, measured_bytes);
     adze_text_json(&r->classes, facts);
     adze_text_append(&r->classes, "}");
 }

@@ -17,7 +17,9 @@ typedef struct {
 
 void run_record_destroy(run_record *r);
 void run_record_text(run_record *r, const char *key, const char *value);
-void run_record_class(run_record *r, const char *name, int64_t n_images, double seconds, const char *facts);
+/* planned_bytes: the peak of memory that was announced; measured_bytes: the one that the system saw. */
+void run_record_class(run_record *r, const char *name, int64_t n_images, double seconds, size_t planned_bytes, size_t measured_bytes,
+                      const char *facts);
 /* Takes over the classes that another process recorded; NULL or "": none. */
 void run_record_join(run_record *r, const char *classes);
 /* {"key": value, ...} of every option; numbers and flags unquoted, unset ones null. */

@@ -264,17 +264,33 @@ trainer_cache_kind trainer_uses_cache(const trainer *t)
 
 void trainer_set_cache(trainer *t, const trainer_cache *cache) { t->o.cache = *cache; }
 
+static adze_loader_opts loader_opts(const trainer *t)
+{
+    adze_loader_opts opts = ADZE_LOADER_OPTS;
+    opts.H = t->o.H, opts.W = t->o.W;
+    if (t->o.method->reads_as_opencv && t->o.method->reads_as_opencv(t->o.model)) adze_loader_as_opencv(&opts);
+    return opts;
+}
+
+/* Neither arenas nor what kernels hold have been touched before the first run: they are yet to come. */
 void trainer_memory(const trainer *t, adze_memory_item items[ADZE_MEMORY_ITEMS])
 {
     int n = 0;
-    size_t arenas = t->frozen ? adze_plan_arena_bytes(t->frozen) : 0;
-    for (int k = 0; k < t->parts.n_parts; k++) arenas += t->part[k].plan ? adze_plan_arena_bytes(t->part[k].plan) : 0;
+    size_t arenas = 0, kernels = 0;
+    adze_loader_opts loader = loader_opts(t);
+    for (int k = -1; k < t->parts.n_parts; k++) {
+        const adze_plan *plan = k < 0 ? t->frozen : t->part[k].plan;
+        arenas += plan ? adze_plan_arena_bytes(plan) : 0;
+        kernels += plan ? adze_plan_kernel_bytes(plan) : 0;
+    }
     if (trainer_uses_cache(t) == CACHE_MEMORY)
         items[n++] = (adze_memory_item){ "features of the frozen part (--cache off: none)",
                                          adze_feature_cache_bytes(t->o.n, t->value, t->split.n_cuts) };
     if (trainer_uses_cache(t) == CACHE_FILE)
         items[n++] = (adze_memory_item){ "tables of the feature cache", adze_feature_cache_table_bytes(t->o.n, t->split.n_cuts) };
     items[n++] = (adze_memory_item){ "activations", arenas };
+    items[n++] = (adze_memory_item){ "weights and gradients as the kernels want them", kernels };
+    items[n++] = (adze_memory_item){ "pictures ahead", adze_loader_queue_bytes(&loader) };
     items[n] = (adze_memory_item){ NULL, 0 };
 }
 
@@ -349,14 +365,6 @@ static adze_status prepare_pictures(trainer *t, int64_t epoch, int64_t first, in
         }
     }
     return first_failed == ADZE_OK ? ADZE_OK : adze_fail(first_failed, "%s", message);
-}
-
-static adze_loader_opts loader_opts(const trainer *t)
-{
-    adze_loader_opts opts = ADZE_LOADER_OPTS;
-    opts.H = t->o.H, opts.W = t->o.W;
-    if (t->o.method->reads_as_opencv && t->o.method->reads_as_opencv(t->o.model)) adze_loader_as_opencv(&opts);
-    return opts;
 }
 
 static adze_status open_loader(const trainer *t, const int64_t *order, int64_t n, adze_loader **loader)

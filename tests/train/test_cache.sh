@@ -75,6 +75,19 @@ same core-off/product_01/model.h5 core-new/product_01/model.h5
 expect 0 '*' "${rd[@]}" --cache core.h5 --out rd-core
 same rd-off/product_01/model.h5 rd-core/product_01/model.h5
 
+# The peak of memory that is announced before the start is the one that the system sees, within 5 %.
+if grep -q __asan_init "$bin/adze-train"; then echo "SKIPPED: peak of memory: sanitizers have memory of their own" >&2
+else
+  for cache in off memory peak.h5; do
+    expect 0 '*' "${rd[@]}" --size 64 --epochs 1 --cache $cache --out peak --force
+    awk -v cache=$cache '
+      match($0, /"planned_memory_bytes": [0-9]+/) { split(substr($0, RSTART, RLENGTH), a, ": "); planned = a[2] }
+      match($0, /"product_01".*"peak_memory_bytes": [0-9]+/) { split($0, b, /"peak_memory_bytes": /); measured = b[2] + 0 }
+      END { r = measured > 0 ? planned / measured - 1 : 1
+            if (r > 0.05 || r < -0.05) { print "cache " cache ": planned " planned " bytes, measured " measured; exit 1 } }' peak/run.json || failed=1
+  done
+fi
+
 # What is no cache, or a damaged one, is refused and stays, unless --force.
 echo "somebody else's" >else.h5
 cp else.h5 else.copy

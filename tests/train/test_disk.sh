@@ -50,6 +50,17 @@ full 18m bash -c '
   cmp -s disk/run/product_01/model.h5 old.h5 || complain "the old model did not stay"
   nothing_half disk
   exit $failed' || failed=1
+rd=(adze-train --method rd --backbone resnet18 --weights resnet18.h5 --size 64 --batch 2 --epochs 1)
+full 400k bash -c '
+  rd=('"${rd[*]}"') one=('"${one[*]}"')
+  expect 4 "*disk/cache.h5: no room for * bytes of features: *--cache off*" "${rd[@]}" "${one[@]}" --cache disk/cache.h5 --out run-rd
+  nothing_half disk
+  exit $failed' || failed=1
+full 20m bash -c '
+  rd=('"${rd[*]}"') one=('"${one[*]}"')
+  expect 4 "*disk/run/product_01/train.h5*" "${rd[@]}" "${one[@]}" --out disk/run
+  nothing_half disk
+  exit $failed' || failed=1
 for size in 8k 40k 100k; do
   full $size bash -c '
     one=('"${one[*]}"')
