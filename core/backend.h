@@ -17,6 +17,9 @@
 extern "C" {
 #endif
 
+/* Receives one fact, for people. */
+typedef void (*adze_backend_put)(void *user, const char *key, const char *value);
+
 typedef struct adze_backend {
     const char *name;
     /* Fills ctx->state and ctx->description; ADZE_EBACKEND if there is no such device. */
@@ -59,6 +62,8 @@ typedef struct adze_backend {
                             bool align_corners, float *y_host);
     /* Pixels of three bytes to y (n_pixels,3): table_host (3,256) gives the value of each byte of each channel. */
     adze_status (*normalize)(adze_ctx *ctx, const unsigned char *rgb_host, int64_t n_pixels, const float *table_host, float *y);
+    /* Versions, devices and memory; NULL: none. Needs no open context and never fails: what is missing is a fact, too. */
+    void (*facts)(adze_backend_put put, void *user);
     bool host_memory; /* alloc gives host memory: the plain-C reference can run in place */
     bool apart[ADZE_OP_COUNT]; /* ops whose output never takes over an input's memory here */
     /* NULL-terminated lists, best first; the list itself may be NULL. A kernel whose prepare says ADZE_EBACKEND has nothing for

@@ -294,6 +294,7 @@ static const adze_backend backend = {
     .kcenter = adze_cuda_kcenter,
     .map_post = adze_cuda_map_post,
     .normalize = adze_cuda_normalize,
+    .facts = adze_cuda_facts,
     .apart = { [ADZE_OP_conv2d] = true }, /* cuDNN does not say that a fused residual may be the output */
     .kernels = {
         [ADZE_OP_conv2d] = LIST(&adze_cuda_conv2d),

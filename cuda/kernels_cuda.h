@@ -11,6 +11,8 @@
 extern "C" {
 #endif
 
+/* device_facts.c */
+void adze_cuda_facts(adze_backend_put put, void *user);
 /* conv_cuda.c: cuDNN */
 extern const adze_kernel adze_cuda_conv2d, adze_cuda_conv2d_backward;
 extern const adze_kernel adze_cuda_conv_transpose2d, adze_cuda_conv_transpose2d_backward;

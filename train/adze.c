@@ -23,6 +23,7 @@ static const struct {
     { "data", "check, list or make a data set" },
     { "weights", "import, list or verify pretrained weights" },
     { "bench", "measure kernels and whole runs" },
+    { "doctor", "what this machine offers, and what was found where" },
 };
 
 static const char *summary_of(const char *verb)
