@@ -15,9 +15,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/memory.h"
 #include "core/ops.h"
-#include "core/philox.h"
+#include "models/layers.h"
 
 static const float leaky_slope = 0.2f;
 
@@ -89,12 +88,6 @@ adze_status simplenet_net_score(adze_graph *g, adze_value x, const simplenet_net
     return adze_graph_check(g);
 }
 
-static bool ends(const char *name, const char *with)
-{
-    size_t n = strlen(name), m = strlen(with);
-    return n >= m && strcmp(name + n - m, with) == 0;
-}
-
 /* The columns of the weight that stands beside a bias: its fan_in. */
 static int64_t fan_in(const adze_params *params, const char *bias)
 {
@@ -108,32 +101,17 @@ static int64_t fan_in(const adze_params *params, const char *bias)
 adze_status simplenet_net_init(adze_params *params, uint64_t seed)
 {
     adze_status st = ADZE_OK;
-    float *x = NULL;
     for (int i = 0; i < adze_params_count(params); i++) {
         const char *name = adze_params_name(params, i);
         if (strncmp(name, SIMPLENET_PROJECTION, strlen(SIMPLENET_PROJECTION)) != 0 &&
             strncmp(name, SIMPLENET_DISCRIMINATOR, strlen(SIMPLENET_DISCRIMINATOR)) != 0)
             continue;
         adze_shape s = adze_params_shape(params, i);
-        int64_t n = adze_shape_count(&s);
-        adze_philox r = { .seed = seed, .stream = ADZE_STREAM_INIT, .item = (uint32_t)i };
-        adze_free(x);
-        REQUIRE(x = adze_malloc((size_t)n * sizeof *x), ADZE_ENOMEM, "simplenet: initial values of %s", name);
-        if (s.rank == 2) {
-            float deviation = (float)sqrt(2.0 / (double)(s.dim[0] + s.dim[1]));
-            adze_philox_fill_normal(r, 0, x, n);
-            for (int64_t k = 0; k < n; k++) x[k] *= deviation;
-        } else if (ends(name, ".bias") && fan_in(params, name) > 0) {
-            float bound = (float)(1.0 / sqrt((double)fan_in(params, name)));
-            adze_philox_fill_uniform(r, 0, x, n);
-            for (int64_t k = 0; k < n; k++) x[k] = (2.0f * x[k] - 1.0f) * bound;
-        } else {
-            float value = ends(name, ".weight") || ends(name, ".running_var") ? 1.0f : 0.0f;
-            for (int64_t k = 0; k < n; k++) x[k] = value;
-        }
-        TRY(adze_params_write(params, i, x));
+        int64_t columns = layer_name_ends(name, ".bias") ? fan_in(params, name) : 0;
+        if (s.rank == 2) TRY(layer_init(params, i, LAYER_INIT_NORMAL, sqrt(2.0 / (double)(s.dim[0] + s.dim[1])), seed));
+        else if (columns > 0) TRY(layer_init(params, i, LAYER_INIT_UNIFORM, 1.0 / sqrt((double)columns), seed));
+        else TRY(layer_init(params, i, LAYER_INIT_CONSTANT, layer_norm_start(name), seed));
     }
 done:
-    adze_free(x);
     return st;
 }
