@@ -172,6 +172,12 @@ INLINE void run_backward_fn(int fn, const adze_call *c)
     for (int turn = 0; turn < 2; turn++) {
         int k = c->in_place ? 1 - turn : turn; /* see op_binary.c */
         if (!c->in[k].wanted) continue;
+        bool copied = fn == ADZE_BINARY_ADD || (fn == ADZE_BINARY_SUB && k == 0); /* the gradient is dy, or sums of it */
+        if (copied && is_full(p[k]) && c->in[k].grad == dy && !c->in[k].accumulate) continue;
+        if (copied && !is_full(p[k]) && p[k].repeat == 1) {
+            adze_cpu_sum_columns(&c->out[0], &c->in[k]);
+            continue;
+        }
         if (!is_full(p[k])) {
             if (k == 0) repeated_gradient(fn, 0, data[0], data[1], dy, p[0], &c->in[0]);
             else repeated_gradient(fn, 1, data[1], data[0], dy, p[1], &c->in[1]);
