@@ -26,7 +26,7 @@ expect 0 '*' "${table[@]}" --epochs 2 --out whole --log quiet
 expect 0 'whole/patchcore/product_01*whole/simplenet/rabbit_pendant' "${table[@]}" --out whole --dry-run
 
 # Interrupted while a cell is trained: 130, nothing left running, and the same command ends with the same model.
-long=("${one[@]}" --epochs 200 --methods simplenet --classes product_01)
+long=("${one[@]}" --epochs 60 --methods simplenet --classes product_01)
 expect 0 '*' "${long[@]}" --out uninterrupted --log quiet
 "${long[@]}" --out stopped 2>err.txt >/dev/null &
 pid=$!
