@@ -29,6 +29,8 @@ static const adze_option table[] = {
     { .name = "size", .type = ADZE_OPTION_INT, .fallback = "256", .min = 32, .max = 4096, .help = "side of a picture" },
     { .name = "threads", .type = ADZE_OPTION_INT, .fallback = "0", .min = 0, .max = 4096, .help = "0: all there are" },
     { .name = "precision", .type = ADZE_OPTION_CHOICE, .fallback = "f32", .choices = "f32|tf32|bf16", .help = "of products" },
+    { .name = "part", .type = ADZE_OPTION_INT, .fallback = "0", .min = 0, .max = ADZE_TRAINING_PARTS - 1,
+      .help = "which part of a training with several, from 0" },
     { .name = "cached", .type = ADZE_OPTION_FLAG, .help = "the frozen part's values are given, as after the first epoch" },
     { .name = "check", .type = ADZE_OPTION_INT, .fallback = "3", .min = 1, .max = 8, .help = "first steps whose losses are shown" },
     { .name = "repeat", .type = ADZE_OPTION_INT, .fallback = "5", .min = 1, .max = 100000, .help = "timed steps" },
@@ -53,7 +55,9 @@ typedef struct {
     adze_optim *optim[ADZE_TRAINING_OPTIMS];
     adze_value loss;
     float *picture, *cut[ADZE_GRAPH_CUTS];
+    float *input[ADZE_TRAINING_INPUTS]; /* those per picture: always the same */
     int64_t step;
+    int part, first, end; /* of the training; its optimisers */
     bool cached;
 } training;
 
@@ -73,6 +77,7 @@ static void training_destroy(training *t)
     adze_options_destroy(t->method_options);
     adze_ctx_destroy(t->ctx);
     for (int c = 0; c < ADZE_GRAPH_CUTS; c++) free(t->cut[c]);
+    for (int i = 0; i < ADZE_TRAINING_INPUTS; i++) free(t->input[i]);
     free(t->picture);
     free(t->weight);
 }
@@ -103,13 +108,15 @@ static adze_status fill_trainable(adze_params *params)
     return st;
 }
 
-/* `unit` pictures, given as NCHW by the rule, as NHWC. */
-static float *make_pictures(int64_t N, int64_t H)
+/* `unit` pictures, given as NCHW by the rule, as NHWC; of one channel: a mask, 1 where the rule exceeds 0.5. */
+static float *make_pictures(const char *name, adze_shape s)
 {
-    float *nchw = golden_unit("image", N * 3 * H * H), *x = golden_floats(N * 3 * H * H);
+    int64_t N = s.dim[0], P = s.dim[1] * s.dim[2], C = s.dim[3];
+    float *nchw = golden_unit(name, N * C * P), *x = golden_floats(N * C * P);
     for (int64_t n = 0; n < N; n++)
-        for (int64_t c = 0; c < 3; c++)
-            for (int64_t p = 0; p < H * H; p++) x[(n * H * H + p) * 3 + c] = nchw[(n * 3 + c) * H * H + p];
+        for (int64_t c = 0; c < C; c++)
+            for (int64_t p = 0; p < P; p++) x[(n * P + p) * C + c] = nchw[(n * C + c) * P + p];
+    for (int64_t i = 0; C == 1 && i < N * P; i++) x[i] = x[i] > 0.5f ? 1.0f : 0.0f;
     free(nchw);
     return x;
 }
@@ -142,9 +149,14 @@ static adze_status create_model(training *t, const adze_options *o)
     };
     TRY(t->method->create(&t->model, &setup));
     t->method->training(t->model, t->method->recipe->epochs, &t->parts);
-    REQUIRE(t->parts.n_parts == 1, ADZE_EINVAL, "%s has several parts, which this program does not time", t->method->name);
+    t->part = (int)adze_options_int(o, "part");
+    REQUIRE(t->part < t->parts.n_parts, ADZE_EINVAL, "%s has %d parts, --part is %d", t->method->name, t->parts.n_parts, t->part);
+    t->first = t->parts.part[t->part].first_optim, t->end = t->first + t->parts.part[t->part].n_optims;
     for (int i = 0; i < t->parts.n_inputs; i++)
-        REQUIRE(!t->parts.input[i].per_picture, ADZE_EINVAL, "%s has inputs per picture, which this program does not time", t->method->name);
+        if (t->parts.input[i].per_picture) {
+            const char *name_of = t->parts.input[i].name;
+            t->input[i] = make_pictures(name_of, adze_graph_shape(t->parts.graph, adze_graph_find(t->parts.graph, name_of)));
+        }
     TRY(fill_trainable(t->parts.params));
 done:
     return st;
@@ -154,7 +166,18 @@ static adze_status make_plans(training *t)
 {
     adze_status st = ADZE_OK;
     adze_plan_opts opts = ADZE_PLAN_OPTS;
-    const adze_graph_goal goal = { .loss = t->parts.part[0].loss };
+    enum { PREFIXES = 16 };
+    const char *prefix[PREFIXES];
+    adze_graph_goal goal = { .loss = t->parts.part[t->part].loss };
+    int n = 0;
+    bool all = false;
+    for (int k = t->first; k < t->end; k++) {
+        const char *const *from = t->parts.optim[k].opts.prefixes;
+        all |= !from;
+        for (; from && *from && n < PREFIXES - 1; from++) prefix[n++] = *from;
+    }
+    prefix[n] = NULL;
+    if (!all) goal.trained = prefix;
     TRY(adze_graph_split(&t->split, t->parts.graph, t->parts.image, &goal, 1));
     REQUIRE(t->split.frozen || !t->cached, ADZE_EINVAL, "%s has no frozen part that could be cached", t->method->name);
     if (t->split.frozen) TRY(adze_plan_create(&t->frozen, t->ctx, t->split.frozen, t->parts.params, &opts));
@@ -168,7 +191,14 @@ done:
 static adze_status feed(training *t)
 {
     adze_status st = ADZE_OK;
-    if (!t->frozen) return adze_plan_write(t->rest, adze_graph_find(t->split.rest[0].graph, "image"), t->picture);
+    for (int i = 0; i < t->parts.n_inputs; i++) {
+        adze_value v = adze_graph_find(t->split.rest[0].graph, t->parts.input[i].name);
+        if (t->input[i] && v != ADZE_NONE) TRY(adze_plan_write(t->rest, v, t->input[i]));
+    }
+    if (!t->frozen) {
+        adze_value image = adze_graph_find(t->split.rest[0].graph, "image");
+        return image == ADZE_NONE ? ADZE_OK : adze_plan_write(t->rest, image, t->picture);
+    }
     if (!t->cached) {
         TRY(adze_plan_write(t->frozen, t->split.image, t->picture));
         TRY(adze_plan_run(t->frozen));
@@ -186,6 +216,7 @@ static adze_status draw(training *t)
     const adze_training_at at = { .step = t->step++ };
     for (int i = 0; i < t->parts.n_inputs; i++) {
         const char *name = t->parts.input[i].name;
+        if (t->input[i] || adze_graph_find(t->split.rest[0].graph, name) == ADZE_NONE) continue;
         float *x = adze_plan_host_data(t->rest, adze_graph_find(t->split.rest[0].graph, name));
         REQUIRE(x, ADZE_EINVAL, "input '%s' is not in host memory", name);
         TRY(t->method->fill(t->model, &at, name, x));
@@ -204,7 +235,7 @@ static adze_status one_step(training *t, float *loss, step_seconds *s)
     TRY(adze_plan_run(t->rest));
     TRY(adze_plan_read(t->rest, t->loss, loss));
     const double before = adze_clock_seconds();
-    for (int k = 0; k < t->parts.n_optims; k++) TRY(adze_optim_step(t->optim[k], t->method->recipe->lr * t->parts.optim[k].lr_factor));
+    for (int k = t->first; k < t->end; k++) TRY(adze_optim_step(t->optim[k], t->method->recipe->lr * t->parts.optim[k].lr_factor));
     const double end = adze_clock_seconds();
     *s = (step_seconds){ end - begin, drawn - begin, end - before };
 done:
@@ -222,8 +253,8 @@ static adze_status training_create(training *t, const adze_options *o)
     TRY(adze_ctx_create(&t->ctx, &ctx_opts));
     TRY(create_model(t, o));
     TRY(make_plans(t));
-    for (int k = 0; k < t->parts.n_optims; k++) TRY(adze_optim_create(&t->optim[k], t->parts.params, &t->parts.optim[k].opts));
-    t->picture = make_pictures(N, adze_options_int(o, "size"));
+    for (int k = t->first; k < t->end; k++) TRY(adze_optim_create(&t->optim[k], t->parts.params, &t->parts.optim[k].opts));
+    t->picture = make_pictures("image", ADZE_SHAPE(N, adze_options_int(o, "size"), adze_options_int(o, "size"), 3));
     for (int c = 0; c < t->split.n_cuts; c++) t->cut[c] = golden_floats(N * t->split.floats[c]);
     if (t->cached) {
         t->cached = false;
@@ -252,8 +283,8 @@ static adze_plan_step step_at(const training *t, int32_t i, const char **part)
 static adze_plan_step optimizer_step(const training *t, double seconds)
 {
     int64_t n = 0;
-    adze_plan_step step = { .op = adze_optim_kind_name(t->parts.optim[0].opts.kind), .kernel = "optimizer", .seconds = seconds };
-    for (int k = 0; k < t->parts.n_optims; k++) {
+    adze_plan_step step = { .op = adze_optim_kind_name(t->parts.optim[t->first].opts.kind), .kernel = "optimizer", .seconds = seconds };
+    for (int k = t->first; k < t->end; k++) {
         int64_t held = 0;
         for (int j = 0; j < adze_optim_count(t->optim[k]); j++) {
             adze_shape shape = adze_params_shape(t->parts.params, adze_optim_param(t->optim[k], j));
@@ -269,7 +300,7 @@ static adze_plan_step optimizer_step(const training *t, double seconds)
     return step;
 }
 
-/* What fill() writes, as one op. */
+/* What fill() or the loader writes, as one op. */
 static adze_plan_step inputs_step(const training *t, double seconds)
 {
     int64_t n = 0;
