@@ -17,19 +17,23 @@ enum { MAX_WORDS = 8 };
 static const struct {
     const char *verb, *words[MAX_WORDS];
     bool profile; /* it knows --profile */
+    bool device;  /* it knows --device */
 } runs[] = {
-    { "kernels", { "bench-knn", "--shape", "1024,24576,1024" }, false },
-    { "kernels", { "bench-knn", "--shape", "1024,2457,1024" }, false },
-    { "kernels", { "bench-kcenter" }, false },
-    { "train", { "bench-train", "--method", "rd", "--backbone", "resnet18" }, true },
-    { "predict", { "bench-forward", "--batch", "1" }, true },
-    { "predict", { "bench-forward", "--batch", "8" }, true },
-    { "metrics", { "bench-aupro" }, false },
+    { "kernels", { "bench-knn", "--shape", "1024,24576,1024" }, false, false },
+    { "kernels", { "bench-knn", "--shape", "1024,2457,1024" }, false, false },
+    { "kernels", { "bench-kcenter" }, false, false },
+    { "kernels", { "bench-kernels" }, false, true },
+    { "train", { "bench-train", "--method", "rd", "--backbone", "resnet18" }, true, false },
+    { "predict", { "bench-forward", "--batch", "1" }, true, false },
+    { "predict", { "bench-forward", "--batch", "8" }, true, false },
+    { "metrics", { "bench-aupro" }, false, false },
 };
 
 static const adze_option table[] = {
     { .name = "threads", .type = ADZE_OPTION_INT, .fallback = "0", .min = 0, .max = 4096,
       .help = "compute threads; 0: as many as the process may use" },
+    { .name = "device", .type = ADZE_OPTION_STRING, .fallback = "cpu", .metavar = "NAME",
+      .help = "kernels: auto, cpu, cuda, cuda:N; the search and selection loops are the cpu's" },
     { .name = "profile", .type = ADZE_OPTION_FLAG, .help = "train and predict: the time of each op, beside its floor" },
     { .name = "help", .letter = 'h', .type = ADZE_OPTION_FLAG, .properties = ADZE_OPTION_ACTION, .help = "this page" },
     { .name = "version", .type = ADZE_OPTION_FLAG, .properties = ADZE_OPTION_ACTION, .help = "the version" },
@@ -41,10 +45,10 @@ static const char about[] = "Measures what adze is made of: the search and selec
                             "(adze-bench table4 --help).";
 static const char examples[] = "  adze-bench kernels --threads 2\n  bench-forward --help    (options of one measurement)\n";
 
-static adze_status measure(const char *folder, const char *const *words, int threads, bool profile)
+static adze_status measure(const char *folder, const char *const *words, int threads, bool profile, const char *device)
 {
     adze_status st = ADZE_OK;
-    char count[16], *argv[MAX_WORDS + 4], *path = adze_path_join(folder, words[0]);
+    char count[16], *argv[MAX_WORDS + 6], *path = adze_path_join(folder, words[0]);
     int n = 0, code;
     REQUIRE(path, ADZE_ENOMEM, "no memory for a path");
     snprintf(count, sizeof count, "%d", threads);
@@ -52,6 +56,7 @@ static adze_status measure(const char *folder, const char *const *words, int thr
     argv[n++] = (char *)"--threads";
     argv[n++] = count;
     if (profile) argv[n++] = (char *)"--profile";
+    if (device) argv[n++] = (char *)"--device", argv[n++] = (char *)device;
     argv[n] = NULL;
     printf("\n$");
     for (int i = 0; i < n; i++) printf(" %s", argv[i]);
@@ -78,7 +83,8 @@ static adze_status run_verb(const adze_options *o, const char *verb)
     for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
         if (strcmp(runs[i].verb, verb) != 0) continue;
         if (n++ == 0) printf("%s\n", adze_ctx_description(ctx));
-        TRY(measure(folder, runs[i].words, adze_ctx_threads(ctx), runs[i].profile && adze_options_flag(o, "profile")));
+        TRY(measure(folder, runs[i].words, adze_ctx_threads(ctx), runs[i].profile && adze_options_flag(o, "profile"),
+                    runs[i].device ? adze_options_string(o, "device") : NULL));
     }
     if (n > 0) goto done;
     REQUIRE(nearest = adze_text_nearest(verb, verbs), ADZE_ENOMEM, "no memory for a name");

@@ -33,3 +33,7 @@ add_test(NAME cuda/test_device COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/cuda/tes
          ${CMAKE_BINARY_DIR}/tests/make_weights)
 set_tests_properties(cuda/test_device PROPERTIES TIMEOUT 600)
 add_dependencies(adze-train adze_cusim) # so that a build of the programs can be tested with it
+
+# Every kernel at the benchmark's shapes agrees with the reference on one picture.
+add_test(NAME bench/bench_kernels COMMAND bench-kernels --device cpu --batch 1 --repeat 1)
+set_tests_properties(bench/bench_kernels PROPERTIES TIMEOUT 300)
