@@ -8,6 +8,7 @@
  *
  * Every mode is two one-dimensional weightings, rows and columns: taps_of() lists them for one output position. */
 #include <math.h>
+#include <string.h>
 
 #include "core/memory.h"
 #include "core/op_interpolate.h"
@@ -149,6 +150,9 @@ const adze_op_def adze_op_interpolate = {
 
 adze_value adze_interpolate(adze_graph *g, adze_value x, const adze_interpolate_opts *opts)
 {
-    interpolate_attrs a = { .o = *opts };
+    interpolate_attrs a;
+    memset(&a, 0, sizeof a); /* padding counts in keys of the graph */
+    a.o.mode = opts->mode, a.o.out[0] = opts->out[0], a.o.out[1] = opts->out[1];
+    a.o.align_corners = opts->align_corners, a.o.antialias = opts->antialias;
     return adze_graph_add(g, ADZE_OP_interpolate, &a, &x, 1, 1);
 }

@@ -113,6 +113,8 @@ adze_value adze_patch_embed(adze_graph *g, const adze_value *features, int n_fea
 {
     if (n_features < 1 || n_features > ADZE_PATCH_EMBED_LAYERS)
         return adze_graph_fail(g, ADZE_EINVAL, "patch_embed: %d layers, want 1 to %d", n_features, ADZE_PATCH_EMBED_LAYERS);
-    patch_embed_attrs a = { .o = *opts };
+    patch_embed_attrs a;
+    memset(&a, 0, sizeof a); /* padding counts in keys of the graph */
+    a.o.patch = opts->patch, a.o.pretrain_dim = opts->pretrain_dim, a.o.target_dim = opts->target_dim;
     return adze_graph_add(g, ADZE_OP_patch_embed, &a, features, n_features, 1);
 }

@@ -103,6 +103,11 @@ const adze_op_def adze_op_pool2d = {
 
 adze_value adze_pool2d(adze_graph *g, adze_value x, const adze_pool2d_opts *opts)
 {
-    pool2d_attrs a = { .o = *opts };
+    pool2d_attrs a;
+    memset(&a, 0, sizeof a); /* padding counts in keys of the graph */
+    memcpy(a.o.kernel, opts->kernel, sizeof a.o.kernel);
+    memcpy(a.o.stride, opts->stride, sizeof a.o.stride);
+    memcpy(a.o.pad, opts->pad, sizeof a.o.pad);
+    a.o.max = opts->max, a.o.count_include_pad = opts->count_include_pad;
     return adze_graph_add(g, ADZE_OP_pool2d, &a, &x, 1, 1);
 }

@@ -75,6 +75,18 @@ same core-off/product_01/model.h5 core-new/product_01/model.h5
 expect 0 '*' "${rd[@]}" --cache core.h5 --out rd-core
 same rd-off/product_01/model.h5 rd-core/product_01/model.h5
 
+# The other methods find what they wrote, every time.
+for method in simplenet destseg; do
+  other=(adze-train --method $method --backbone resnet18 --weights resnet18.h5 --class product_01 --size 64 --epochs 1)
+  expect 0 '*' "${other[@]}" --cache off --out $method-off
+  expect 0 '*' "${other[@]}" --cache $method.h5 --out $method-new
+  cp $method.h5 $method.copy
+  expect 0 '*' "${other[@]}" --cache $method.h5 --out $method-found
+  same $method.h5 $method.copy
+  same $method-off/product_01/model.h5 $method-new/product_01/model.h5
+  same $method-off/product_01/model.h5 $method-found/product_01/model.h5
+done
+
 # The peak of memory that is announced before the start is the one that the system sees, within 5 %.
 if grep -q __asan_init "$bin/adze-train"; then echo "SKIPPED: peak of memory: sanitizers have memory of their own" >&2
 else
