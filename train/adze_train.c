@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "checkpoints/model_file.h"
 #include "checkpoints/weights.h"
@@ -19,6 +20,7 @@
 #include "train/feature_key.h"
 #include "train/gradient_run.h"
 #include "train/job_queue.h"
+#include "train/ranks.h"
 #include "train/run_record.h"
 #include "train/textures.h"
 #include "train/weights_path.h"
@@ -71,6 +73,7 @@ typedef struct {
     adze_normalize normalize;
     trainer_cache cache;           /* what --cache says; auto: memory, until it is known what there is to keep */
     bool cache_auto;
+    rank_group *ranks;             /* NULL: this process alone; `batch` is that of all together */
     run_record record;
 } run;
 
@@ -156,7 +159,7 @@ static adze_status create_model(run *r, textures *pasted, adze_model **out)
         .folded = r->info->folded,
         .H = r->size,
         .W = r->size,
-        .batch = r->batch,
+        .batch = r->batch / ranks_count(r->ranks),
         .seed = (uint64_t)adze_options_int(r->p->options, "seed"),
         .options = r->method_options,
         .weights = { find_weight, r->weights },
@@ -400,10 +403,10 @@ static adze_status train_model(run *r, adze_model *m, const fit_work *w, fit_res
     gradient_run_opts opts = {
         .p = r->p,
         .train = { .ctx = r->ctx, .method = r->method, .model = m, .items = w->items, .n = w->n, .H = r->size, .W = r->size,
-                   .batch = r->batch, .epochs = epochs, .lr = lr, .seed = (uint64_t)adze_options_int(o, "seed"),
-                   .normalize = &r->normalize, .mean = r->info->mean, .std = r->info->std, .cache = cache },
+                   .batch = r->batch / ranks_count(r->ranks), .epochs = epochs, .lr = lr, .seed = (uint64_t)adze_options_int(o, "seed"),
+                   .normalize = &r->normalize, .mean = r->info->mean, .std = r->info->std, .cache = cache, .ranks = r->ranks },
         .name = w->name, .folder = w->folder, .config_json = config.s, .resume = adze_options_flag(o, "resume"),
-        .cache_auto = r->cache_auto,
+        .cache_auto = r->cache_auto && !r->ranks, /* its file is not for several */
         .dry_run = adze_options_flag(o, "dry-run"), .print_plan = adze_options_flag(o, "print-plan"),
         .tensorboard = adze_options_flag(o, "tensorboard"),
     };
@@ -414,6 +417,9 @@ done:
     adze_text_destroy(&config);
     return st;
 }
+
+/* Of several ranks only the first leaves traces. */
+static bool writes(const run *r) { return ranks_rank(r->ranks) == 0; }
 
 /* Refuses to overwrite a model, or a training that could be resumed. */
 static adze_status claim_folder(const run *r, const char *folder)
@@ -448,8 +454,10 @@ static adze_status fit_model(run *r, fit_work w)
         adze_log_write(&r->p->log, ADZE_LOG_INFO, "%s: %s exists, left as it is", w.name, path);
         goto done;
     }
-    if (!dry) TRY(claim_folder(r, folder));
-    if (!dry) adze_folder_remove_leftovers(folder);
+    if (!dry && writes(r)) {
+        TRY(claim_folder(r, folder));
+        adze_folder_remove_leftovers(folder);
+    }
     if (!dry && (r->method->recipe || r->cache.kind == CACHE_FILE)) {
         REQUIRE(w.picture = adze_malloc((size_t)w.n * sizeof *w.picture), ADZE_ENOMEM, "a table of %" PRId64 " pictures", w.n);
         TRY(adze_feature_pictures(w.items, w.n, w.picture));
@@ -459,7 +467,7 @@ static adze_status fit_model(run *r, fit_work w)
     if (r->method->recipe) TRY(train_model(r, m, &w, &result));
     else TRY(gather_model(r, m, &w, &result));
     if (!result.finished) goto done;
-    TRY(write_checkpoint(r, m, &w, path));
+    if (writes(r)) TRY(write_checkpoint(r, m, &w, path));
     r->method->facts(m, &facts);
     double seconds = adze_clock_seconds() - start;
     adze_log_write(&r->p->log, ADZE_LOG_INFO, "%s: %s, %.1f s (%.1f images/s, %.1f s waiting for pictures)", w.name,
@@ -529,17 +537,27 @@ typedef struct {
     int64_t at_once;
 } side_by_side;
 
+/* Messages and progress of this process from now on, in lines. */
+static adze_status use_progress(run *r, adze_output output)
+{
+    adze_status st = ADZE_OK;
+    adze_progress_opts lines = { .file = stderr, .output = output };
+    adze_progress_destroy(r->p->progress);
+    r->p->progress = r->p->log.progress = NULL;
+    TRY(adze_progress_create(&r->p->progress, &lines));
+    r->p->log.progress = r->p->progress;
+    r->p->log.output = output;
+done:
+    return st;
+}
+
 /* One class in a process of its own; gives back its part of the record. */
 static adze_status fit_apart(void *user, int64_t i, adze_text *classes)
 {
     adze_status st = ADZE_OK;
     side_by_side *s = user;
     run *r = s->r;
-    adze_progress_opts lines = { .file = stderr, .output = r->p->log.output }; /* nobody else's line is redrawn */
-    adze_progress_destroy(r->p->progress);
-    r->p->progress = r->p->log.progress = NULL;
-    TRY(adze_progress_create(&r->p->progress, &lines));
-    r->p->log.progress = r->p->progress;
+    TRY(use_progress(r, r->p->log.output)); /* nobody else's line is redrawn */
     adze_memory_limit_set(adze_memory_limit() / (size_t)s->at_once);
     TRY(adze_program_device(r->p, &r->ctx));
     TRY(fit_class(r, &s->names[i]));
@@ -554,15 +572,15 @@ static void class_ended(void *user, int64_t i, const job_end *end)
     if (end->status != ADZE_OK) adze_log_write(&s->r->p->log, ADZE_LOG_ERROR, "class %s: %s", s->names[i], end->text.s ? end->text.s : "");
 }
 
-/* Threads of one process among `at_once`, unless they are given. */
-static adze_status share_threads(const run *r, int64_t at_once)
+/* Threads of one process among `at_once`, unless they are given; `why` for --print-config. */
+static adze_status share_threads(const run *r, int64_t at_once, const char *why)
 {
     cpu_set_t set;
     char text[24];
     if (adze_options_given(r->p->options, "threads") || sched_getaffinity(0, sizeof set, &set) != 0) return ADZE_OK;
     int64_t threads = CPU_COUNT(&set) / at_once;
     snprintf(text, sizeof text, "%" PRId64, threads > 0 ? threads : 1);
-    return adze_options_set(r->p->options, "threads", text, ADZE_ORIGIN_COMMAND, "--jobs");
+    return adze_options_set(r->p->options, "threads", text, ADZE_ORIGIN_COMMAND, why);
 }
 
 /* --jobs: all classes as a queue. `failed` lists those that did not finish, *worst is the status with the highest exit status. */
@@ -573,7 +591,7 @@ static adze_status fit_side_by_side(run *r, const char *const *names, int64_t n,
     side_by_side s = { r, names, jobs < n ? jobs : n };
     job_end *end = adze_calloc((size_t)n, sizeof *end);
     REQUIRE(end, ADZE_ENOMEM, "a list of %" PRId64 " classes", n);
-    TRY(share_threads(r, s.at_once));
+    TRY(share_threads(r, s.at_once, "--jobs"));
     job_queue queue = { .n = n, .at_once = s.at_once, .work = fit_apart, .ended = class_ended, .user = &s };
     st = job_queue_run(&queue, end);
     for (int64_t i = 0; i < n; i++) {
@@ -599,8 +617,28 @@ static adze_status print_config(const run *r)
 {
     adze_text t = ADZE_TEXT_EMPTY;
     adze_status st = adze_options_config(r->p->options, r->method_options, &t);
-    if (st == ADZE_OK && t.s) fputs(t.s, stdout);
+    if (st == ADZE_OK && t.s && writes(r)) fputs(t.s, stdout);
     adze_text_destroy(&t);
+    return st;
+}
+
+/* What several ranks cannot do, and what they share: the batch, the processors unless each has its own, the terminal. */
+static adze_status join_ranks(run *r)
+{
+    adze_status st = ADZE_OK;
+    const adze_options *o = r->p->options;
+    const int n = ranks_count(r->ranks);
+    if (!r->ranks) return ADZE_OK;
+    REQUIRE(r->method->recipe, ADZE_EINVAL, "%s is not trained by gradients: start it without mpirun", r->method->name);
+    REQUIRE(!adze_options_given(o, "jobs"), ADZE_EINVAL, "--jobs: classes side by side are processes of their own; start it without mpirun");
+    REQUIRE(r->cache.kind != CACHE_FILE, ADZE_EINVAL, "--cache %s: several ranks share no file; memory or off", r->cache.path);
+    REQUIRE(r->batch % n == 0, ADZE_EINVAL, "batch %" PRId64 ": %d ranks need a multiple of %d", r->batch, n, n);
+    cpu_set_t set;
+    bool bound = sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) < sysconf(_SC_NPROCESSORS_ONLN);
+    TRY(share_threads(r, bound ? 1 : n, "mpirun"));
+    if (writes(r)) adze_log_write(&r->p->log, ADZE_LOG_INFO, "%d ranks, %" PRId64 " pictures each per step", n, r->batch / n);
+    else TRY(use_progress(r, ADZE_OUTPUT_QUIET));
+done:
     return st;
 }
 
@@ -612,7 +650,9 @@ static adze_status fit_all(run *r)
     adze_status worst = ADZE_OK;
     adze_text failed = ADZE_TEXT_EMPTY;
     const adze_options *o = r->p->options;
+    TRY(ranks_open(&r->ranks));
     TRY(open_model_parts(r));
+    TRY(join_ranks(r));
     if (adze_options_flag(o, "print-config")) {
         st = print_config(r);
         goto done;
@@ -632,7 +672,7 @@ static adze_status fit_all(run *r)
             TRY(fit_class(r, &names[i]));
             if (adze_options_flag(o, "print-plan")) break; /* the same for every class */
         }
-    if (!dry) TRY(run_record_write(&r->record, r->p, r->method_options, r->ctx, r->data, r->out));
+    if (!dry && writes(r)) TRY(run_record_write(&r->record, r->p, r->method_options, r->ctx, r->data, r->out));
     REQUIRE(!failed.s, worst, "failed: %s", failed.s);
 done:
     adze_text_destroy(&failed);
@@ -652,5 +692,6 @@ int main(int argc, char **argv)
     adze_weights_close(r.weights);
     adze_options_destroy(r.method_options);
     adze_ctx_destroy(r.ctx);
+    ranks_close(r.ranks, st == ADZE_OK);
     return adze_program_close(&p, st);
 }

@@ -48,10 +48,14 @@ static adze_train_state describe(gradient_state *g)
     };
 }
 
+/* Of several ranks only the first leaves traces. */
+static bool writes(const gradient_state *g) { return ranks_rank(g->o->train.ranks) == 0; }
+
 /* Begins to write the state; `wait`: until it is written. */
 static adze_status save(gradient_state *g, bool wait)
 {
     adze_train_state state = describe(g);
+    if (!writes(g)) return ADZE_OK;
     adze_status st = adze_state_writer_put(g->writer, &state);
     return st == ADZE_OK && wait ? adze_state_writer_wait(g->writer) : st;
 }
@@ -89,6 +93,7 @@ static adze_status open_logs(gradient_state *g)
     adze_status st = ADZE_OK;
     char *csv = adze_path_join(g->o->folder, "train.csv"), *events = adze_path_join(g->o->folder, ADZE_EVENT_FILE_NAME);
     int64_t last = g->done > 0 ? g->done : -1;
+    if (!writes(g)) goto done;
     REQUIRE(csv && events, ADZE_ENOMEM, "no memory for a path");
     TRY(adze_train_log_open(&g->log, csv, g->term_name, g->n_terms, last));
     g->elapsed_before = adze_train_log_elapsed_s(g->log);
@@ -107,13 +112,13 @@ static adze_status report(void *user, const trainer_step *s)
     double now = adze_clock_seconds();
     adze_train_row row = {
         .epoch = s->epoch + 1, .step = s->step + 1, .lr = s->lr, .loss = s->loss, .term = s->term,
-        .images_per_s = (double)g->o->train.batch / (now - g->last_report),
+        .images_per_s = (double)(g->o->train.batch * ranks_count(g->o->train.ranks)) / (now - g->last_report),
         .elapsed_s = g->elapsed_before + now - g->started,
     };
     g->last_report = now;
     g->done = s->step + 1;
     g->last_loss = s->loss;
-    TRY(adze_train_log_row(g->log, &row));
+    if (g->log) TRY(adze_train_log_row(g->log, &row));
     if (g->events) {
         double value[ADZE_LOSS_TERMS + 3] = { s->loss, s->lr, s->grad_norm };
         memcpy(value + 3, s->term, (size_t)g->n_terms * sizeof *value);
@@ -122,7 +127,7 @@ static adze_status report(void *user, const trainer_step *s)
     adze_progress_value(g->o->p->progress, "loss", s->loss);
     adze_progress_value(g->o->p->progress, "waiting %", 100.0 * trainer_waited_s(g->t) / (now - g->started + 1e-9));
     adze_progress_update(g->o->p->progress, g->done);
-    TRY(adze_program_check_interrupt());
+    if (s->interrupted) TRY(adze_fail(ADZE_EINTERRUPTED, "interrupted"));
 done:
     return st;
 }
@@ -140,10 +145,12 @@ static adze_status epochs(gradient_state *g)
         if (st == ADZE_ENUMERIC) st = keep_good_state(g);
         if (st == ADZE_EINTERRUPTED) {
             TRY(save(g, true));
+            TRY(trainer_ranks_agree(g->t)); /* nobody ends before it is written */
             TRY(adze_fail(ADZE_EINTERRUPTED, "interrupted behind step %" PRId64 " of %" PRId64 "; go on with --resume", g->done, total));
         }
         TRY(st);
         TRY(save(g, false));
+        TRY(trainer_ranks_agree(g->t));
     }
     TRY(adze_state_writer_wait(g->writer));
     adze_progress_end(g->o->p->progress);
@@ -233,7 +240,7 @@ adze_status gradient_run(const gradient_run_opts *opts, gradient_run_result *res
     if (opts->print_plan) {
         trainer_print_plan(g.t, &plan);
         TRY(adze_text_check(&plan, "plan"));
-        fputs(plan.s, stdout);
+        if (writes(&g)) fputs(plan.s, stdout);
         goto done;
     }
     TRY(check_memory(&g));
@@ -243,7 +250,7 @@ adze_status gradient_run(const gradient_run_opts *opts, gradient_run_result *res
     TRY(restore(&g));
     TRY(fill_cache(&g));
     adze_train_state state = describe(&g);
-    TRY(adze_state_writer_create(&g.writer, &state, g.state_path));
+    TRY(adze_state_writer_create(&g.writer, &state, g.state_path)); /* of several ranks the first one's writes */
     TRY(open_logs(&g));
     TRY(epochs(&g));
     if (opts->cache_auto) unlink(g.cache_path); /* in this run's folder, and of no further use */

@@ -10,9 +10,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/interrupt.h"
 #include "core/memory.h"
 #include "core/philox.h"
 #include "core/plan.h"
+#include "core/sha256.h"
 #include "core/split.h"
 #include "datasets/resize.h"
 #include "train/feature_fill.h"
@@ -47,6 +49,8 @@ struct trainer {
     bool *keep;                      /* (parameters) */
     adze_statistics *statistics;     /* as they were before the run in work */
     bool between;                    /* parameters and moments are those behind the last step */
+    float *shared;                   /* of all running statistics together, for ranks */
+    int64_t n_trained;               /* floats of gradients, for ranks */
     double waited_s;
 };
 
@@ -195,6 +199,37 @@ done:
     return st;
 }
 
+static bool is_statistic(const trainer *t, int i)
+{
+    return t->keep[i] && !adze_params_trainable(t->parts.params, i);
+}
+
+static int64_t floats_of(const trainer *t, int i)
+{
+    adze_shape s = adze_params_shape(t->parts.params, i);
+    return adze_shape_count(&s);
+}
+
+/* What is exchanged: the block of gradients, and room for all running statistics. */
+static adze_status prepare_ranks(trainer *t)
+{
+    adze_status st = ADZE_OK;
+    int64_t n_statistics = 0;
+    adze_params *params = t->parts.params;
+    for (int i = 0; i < t->parts.n_inputs; i++)
+        REQUIRE(t->parts.input[i].per_picture, ADZE_EINVAL, "%s draws numbers in each step ('%s'), which several ranks cannot share: start it without mpirun",
+                t->o.method->name, t->parts.input[i].name);
+    for (int i = 0; i < adze_params_count(params); i++) {
+        int64_t end = adze_params_offset(params, i) + floats_of(t, i);
+        if (adze_params_trainable(params, i) && end > t->n_trained) t->n_trained = end;
+        if (is_statistic(t, i)) n_statistics += floats_of(t, i);
+    }
+    REQUIRE(strcmp(adze_ctx_device(t->o.ctx), "cpu") == 0, ADZE_EINVAL, "device %s: several ranks work on the cpu only", adze_ctx_device(t->o.ctx));
+    REQUIRE(t->shared = adze_calloc((size_t)n_statistics + 1, sizeof *t->shared), ADZE_ENOMEM, "training: running statistics");
+done:
+    return st;
+}
+
 adze_status trainer_create(trainer **out, const trainer_opts *opts)
 {
     adze_status st = ADZE_OK;
@@ -202,9 +237,10 @@ adze_status trainer_create(trainer **out, const trainer_opts *opts)
     trainer *t = adze_calloc(1, sizeof *t);
     REQUIRE(t, ADZE_ENOMEM, "training: host bytes");
     t->o = *opts;
-    t->steps_per_epoch = opts->n / opts->batch;
+    int64_t whole_batch = opts->batch * ranks_count(opts->ranks);
+    t->steps_per_epoch = opts->n / whole_batch;
     REQUIRE(t->steps_per_epoch > 0, ADZE_EINPUT, "%" PRId64 " training pictures are fewer than a batch of %" PRId64 "; give a smaller --batch",
-            opts->n, opts->batch);
+            opts->n, whole_batch);
     opts->method->training(opts->model, opts->epochs, &t->parts);
     TRY(split_graph(t));
     adze_plan_opts plan = ADZE_PLAN_OPTS;
@@ -218,6 +254,7 @@ adze_status trainer_create(trainer **out, const trainer_opts *opts)
     TRY(find_state(t));
     TRY(adze_statistics_create(&t->statistics, t->parts.params, t->keep));
     t->between = true;
+    if (opts->ranks) TRY(prepare_ranks(t));
     *out = t;
     t = NULL;
 done:
@@ -241,6 +278,7 @@ void trainer_destroy(trainer *t)
     adze_free(t->order);
     adze_free(t->keep);
     adze_statistics_destroy(t->statistics);
+    adze_free(t->shared);
     adze_free(t);
 }
 
@@ -445,6 +483,13 @@ done:
     return st;
 }
 
+/* Where picture i of this rank stands among those of all ranks. */
+static int64_t place_in_epoch(const trainer *t, int64_t i)
+{
+    int64_t B = t->o.batch;
+    return (i / B * ranks_count(t->o.ranks) + ranks_rank(t->o.ranks)) * B + i % B;
+}
+
 /* What the parts read of pictures order[first ..]: values of the frozen part, from the cache or computed, and the pictures. */
 static adze_status feed(trainer *t, adze_loader *loader, int64_t epoch, int64_t first)
 {
@@ -452,7 +497,7 @@ static adze_status feed(trainer *t, adze_loader *loader, int64_t epoch, int64_t 
     int64_t n;
     if (loader) {
         TRY(take_pictures(t, loader, &n));
-        TRY(prepare_pictures(t, epoch, first, n));
+        TRY(prepare_pictures(t, epoch, place_in_epoch(t, first), n));
     }
     if (!t->cache && needs_frozen(t, epoch)) {
         TRY(adze_plan_write(t->frozen, t->split.image, t->batch));
@@ -468,6 +513,62 @@ static adze_status feed(trainer *t, adze_loader *loader, int64_t epoch, int64_t 
             if (t->parts.input[i].per_picture && p->input[i] != ADZE_NONE) TRY(adze_plan_write(p->plan, p->input[i], t->input[i]));
     }
 done:
+    return st;
+}
+
+/* The same running statistics for every rank: the mean of theirs. */
+static adze_status share_statistics(trainer *t)
+{
+    adze_status st = ADZE_OK;
+    adze_params *params = t->parts.params;
+    int64_t n = 0, at = 0;
+    for (int i = 0; i < adze_params_count(params); i++) {
+        if (!is_statistic(t, i)) continue;
+        TRY(adze_params_read(params, i, t->shared + n));
+        n += floats_of(t, i);
+    }
+    TRY(ranks_mean(t->o.ranks, t->shared, n));
+    for (int i = 0; i < adze_params_count(params); i++) {
+        if (!is_statistic(t, i)) continue;
+        TRY(adze_params_write(params, i, t->shared + at));
+        at += floats_of(t, i);
+    }
+done:
+    return st;
+}
+
+/* Loss and terms as one process would have them, and whether anyone was asked to stop. */
+static adze_status share_step(trainer *t, trainer_step *s)
+{
+    double x[ADZE_LOSS_TERMS + 2] = { s->loss, s->interrupted };
+    for (int i = 0; i < t->parts.n_terms; i++) x[2 + i] = s->term[i];
+    adze_status st = ranks_mean_few(t->o.ranks, x, t->parts.n_terms + 2);
+    s->loss = x[0], s->interrupted = x[1] > 0.0;
+    for (int i = 0; i < t->parts.n_terms; i++) s->term[i] = x[2 + i];
+    return st;
+}
+
+adze_status trainer_ranks_agree(trainer *t)
+{
+    adze_status st = ADZE_OK;
+    adze_params *params = t->parts.params;
+    unsigned char digest[ADZE_SHA256_BYTES];
+    adze_sha256 sha;
+    float *x = NULL;
+    if (!t->o.ranks) return ADZE_OK;
+    adze_sha256_init(&sha);
+    for (int i = 0; i < adze_params_count(params); i++) {
+        if (!t->keep[i]) continue;
+        size_t n_bytes = (size_t)floats_of(t, i) * sizeof *x;
+        adze_free(x);
+        REQUIRE(x = adze_malloc(n_bytes), ADZE_ENOMEM, "training: a copy of a parameter");
+        TRY(adze_params_read(params, i, x));
+        adze_sha256_update(&sha, x, n_bytes);
+    }
+    adze_sha256_final(&sha, digest);
+    TRY(ranks_agree(t->o.ranks, digest, sizeof digest));
+done:
+    adze_free(x);
     return st;
 }
 
@@ -498,6 +599,7 @@ static adze_status one_run(trainer *t, const adze_training_at *at, trainer_step 
         TRY(adze_fail(ADZE_ENUMERIC, "step %" PRId64 ": the loss%s%s is %g; first in %s", s->step, about->name[0] ? " of " : "", about->name,
                       (double)loss, where));
     }
+    if (t->o.ranks) TRY(ranks_mean(t->o.ranks, adze_params_grad_block(t->parts.params), t->n_trained));
     for (int k = about->first_optim; k < about->first_optim + about->n_optims; k++) {
         TRY(adze_optim_step(t->optim[k], s->lr * t->parts.optim[k].lr_factor));
         t->between = false;
@@ -524,6 +626,11 @@ static adze_status one_step(trainer *t, trainer_step *s)
         n_runs += runs;
     }
     s->loss /= (double)n_runs;
+    s->interrupted = adze_interrupted();
+    if (t->o.ranks) {
+        TRY(share_statistics(t));
+        TRY(share_step(t, s));
+    }
     t->between = true;
 done:
     return st;
@@ -535,6 +642,8 @@ static void draw_order(trainer *t, int64_t epoch)
     if (!t->o.method->recipe->replace) adze_philox_permutation(r, t->order, t->o.n);
     else
         for (int64_t i = 0; i < t->o.n; i++) t->order[i] = (int64_t)adze_philox_below(r, (uint64_t)i, (uint64_t)t->o.n);
+    /* this rank's pictures move to the front; none is overwritten before it has moved */
+    for (int64_t i = 0; t->o.ranks && i < t->steps_per_epoch * t->o.batch; i++) t->order[i] = t->order[place_in_epoch(t, i)];
 }
 
 adze_status trainer_epoch(trainer *t, int64_t epoch, int64_t first, adze_status (*report)(void *user, const trainer_step *step), void *user)

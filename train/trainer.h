@@ -2,7 +2,11 @@
  *
  * The order of pictures in epoch e is drawn from (seed, shuffle stream, e); the last incomplete batch of an epoch is left out.
  * A step is one batch of pictures through all parts of the training (models/method.h). All state that outlives a step lies in
- * the model's parameters, the optimisers and the step counter. */
+ * the model's parameters, the optimisers and the step counter.
+ *
+ * Several ranks (ranks.h): the order of pictures is that of one process with a batch as large as theirs together, and each takes
+ * its part of each such batch. Gradients, losses and running statistics are means over the ranks after each run of a part. Normalisation
+ * over a batch sees a rank's own part only: a network with batch norm in its trained part is trained with these smaller statistics. */
 #ifndef ADZE_TRAIN_TRAINER_H
 #define ADZE_TRAIN_TRAINER_H
 
@@ -12,6 +16,7 @@
 #include "models/method.h"
 #include "train/feature_cache.h"
 #include "train/optimizer.h"
+#include "train/ranks.h"
 #include "train/schedule.h"
 
 typedef enum { CACHE_OFF, CACHE_MEMORY, CACHE_FILE } trainer_cache_kind;
@@ -34,17 +39,20 @@ typedef struct {
     const adze_normalize *normalize;
     const float *mean, *std;      /* (3) what `normalize` was made of */
     trainer_cache cache;
+    rank_group *ranks;            /* NULL: this process alone; `batch` is the part of one of them */
 } trainer_opts;
 
 /* What one step did: means over the runs of its parts. A term whose part rests is NAN; grad_norm is the largest before clipping. */
 typedef struct {
     int64_t epoch, step;          /* from 0 */
     double lr, loss, term[ADZE_LOSS_TERMS], grad_norm;
+    bool interrupted;             /* a rank was asked to stop: all of them know behind the same step */
 } trainer_step;
 
 typedef struct trainer trainer;   /* opaque */
 
-/* Splits the graph and prepares the plans. ADZE_EINPUT: fewer pictures than a batch; ADZE_EINVAL: an epoch without a run. */
+/* Splits the graph and prepares the plans. ADZE_EINPUT: fewer pictures than a batch; ADZE_EINVAL: an epoch without a run, or
+ * several ranks and a method that draws numbers per run, of which each would need its part. */
 adze_status trainer_create(trainer **out, const trainer_opts *opts);
 void trainer_destroy(trainer *t);
 
@@ -68,6 +76,8 @@ void trainer_set_cache(trainer *t, const trainer_cache *cache);
 adze_status trainer_fill_cache(trainer *t, const adze_work_progress *progress, int64_t *found);
 /* The steps of one epoch from `first` on; `report` gets every step, and stops the training by returning an error. */
 adze_status trainer_epoch(trainer *t, int64_t epoch, int64_t first, adze_status (*report)(void *user, const trainer_step *step), void *user);
+/* ADZE_EINTERNAL if the ranks' parameters are not the same bits; until then all ranks wait. */
+adze_status trainer_ranks_agree(trainer *t);
 /* Seconds spent waiting for pictures so far. */
 double trainer_waited_s(const trainer *t);
 void trainer_print_plan(const trainer *t, adze_text *text);

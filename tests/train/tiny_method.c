@@ -2,8 +2,8 @@
  * convolution gives. With it adze-train becomes a program whose runs take no time and use all that training has: a frozen
  * part, running statistics, moments, several loss terms. With parts=yes a head is trained on the finished student in the
  * second half of the epochs, twice per batch, by an optimiser of its own, with an input per run and one per picture, on
- * pictures drawn with replacement and read as OpenCV does. It cannot score. Two variables of the environment, which no record
- * knows of: ADZE_TINY_NAN=K makes step K (from 0) go wrong, ADZE_TINY_STOP=K interrupts the program in it. */
+ * pictures drawn with replacement and read as OpenCV does. plain=yes is for several ranks. It cannot score. Two variables of the
+ * environment, which no record knows of: ADZE_TINY_NAN=K makes step K (from 0) go wrong, ADZE_TINY_STOP=K interrupts the program in it. */
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -19,7 +19,7 @@ struct adze_model {
     adze_graph *graph;   /* owned */
     adze_params *params; /* owned */
     adze_value image, loss, head_loss, term[2];
-    bool parts, watched;
+    bool parts, plain, watched;
     double rotate;
 };
 
@@ -32,6 +32,7 @@ static int64_t step_of(const char *variable)
 
 static const adze_option options[] = {
     { .name = "parts", .type = ADZE_OPTION_FLAG, .help = "also a head" },
+    { .name = "plain", .type = ADZE_OPTION_FLAG, .help = "no batch norm, and only the loss that is a mean over pictures" },
     { .name = "rotate", .type = ADZE_OPTION_REAL, .fallback = "0", .min = 0, .max = 180, .help = "degrees" },
 };
 
@@ -52,16 +53,17 @@ static adze_status build_graph(adze_model *m, const adze_model_setup *s)
                                      ADZE_NONE, &first);
     adze_value code = adze_conv2d(g, teacher, adze_graph_param(g, "student.code.weight", ADZE_SHAPE(CODE, TEACHER, 1, 1), true),
                                   ADZE_NONE, &opts);
-    code = adze_batch_norm_train(g, code, adze_graph_param(g, "student.norm.weight", ADZE_SHAPE(CODE), true),
-                                 adze_graph_param(g, "student.norm.bias", ADZE_SHAPE(CODE), true),
-                                 adze_graph_param(g, "student.norm.running_mean", ADZE_SHAPE(CODE), false),
-                                 adze_graph_param(g, "student.norm.running_var", ADZE_SHAPE(CODE), false), ADZE_NONE, &norm);
+    if (!m->plain)
+        code = adze_batch_norm_train(g, code, adze_graph_param(g, "student.norm.weight", ADZE_SHAPE(CODE), true),
+                                     adze_graph_param(g, "student.norm.bias", ADZE_SHAPE(CODE), true),
+                                     adze_graph_param(g, "student.norm.running_mean", ADZE_SHAPE(CODE), false),
+                                     adze_graph_param(g, "student.norm.running_var", ADZE_SHAPE(CODE), false), ADZE_NONE, &norm);
     adze_value student = adze_conv2d(g, code, adze_graph_param(g, "student.out.weight", ADZE_SHAPE(TEACHER, CODE, 1, 1), true),
                                      ADZE_NONE, &opts);
     m->term[0] = adze_cosine_loss(g, student, teacher);
     m->term[1] = adze_cosine_map_loss(g, student, teacher);
-    m->loss = adze_binary(g, ADZE_BINARY_ADD, m->term[0], m->term[1]);
-    for (int i = 0; i < 2; i++) adze_graph_output(g, term_name[i], m->term[i]);
+    m->loss = m->plain ? adze_mean(g, m->term[0]) : adze_binary(g, ADZE_BINARY_ADD, m->term[0], m->term[1]);
+    for (int i = 0; i < (m->plain ? 1 : 2); i++) adze_graph_output(g, term_name[i], m->term[i]);
     if (m->watched && !m->parts) m->loss = adze_binary(g, ADZE_BINARY_ADD, m->loss, adze_graph_input(g, "watch", ADZE_SHAPE(1)));
     adze_graph_output(g, "loss", m->loss);
     if (m->parts) {
@@ -109,6 +111,7 @@ static adze_status tiny_create(adze_model **out, const adze_model_setup *setup)
     adze_model *m = adze_calloc(1, sizeof *m);
     REQUIRE(m, ADZE_ENOMEM, "tiny: %zu host bytes", sizeof *m);
     m->parts = adze_options_flag(setup->options, "parts");
+    m->plain = adze_options_flag(setup->options, "plain");
     m->rotate = adze_options_real(setup->options, "rotate");
     m->watched = step_of("ADZE_TINY_NAN") >= 0 || step_of("ADZE_TINY_STOP") >= 0;
     TRY(build_graph(m, setup));
@@ -130,7 +133,7 @@ static void tiny_training(adze_model *m, int64_t epochs, adze_training *out)
         .n_parts = 1,
         .optim = { { .opts = ADZE_OPTIM_OPTS, .lr_factor = 1.0 } },
         .n_optims = 1,
-        .n_terms = 2,
+        .n_terms = m->plain ? 1 : 2,
     };
     out->optim[0].opts.beta1 = 0.5;
     out->optim[0].opts.clip = 5.0;
@@ -180,7 +183,7 @@ static void tiny_facts(const adze_model *m, adze_text *text) { adze_text_printf(
 static const adze_recipe recipe = { .epochs = 40, .batch = 2, .lr = 5e-3, .rate = ADZE_RATE_STEP };
 
 static const adze_method tiny = {
-    .name = "tiny", .summary = "for tests", .source = "this file", .options = options, .n_options = 2, .backbone = "resnet18", .batch = 2, .seed = 42, .recipe = &recipe,
+    .name = "tiny", .summary = "for tests", .source = "this file", .options = options, .n_options = sizeof options / sizeof *options, .backbone = "resnet18", .batch = 2, .seed = 42, .recipe = &recipe,
     .create = tiny_create, .destroy = tiny_destroy, .training = tiny_training, .fill = tiny_fill, .picture = tiny_picture,
     .reads_as_opencv = tiny_reads_as_opencv, .save = tiny_save, .facts = tiny_facts,
 };
