@@ -36,7 +36,7 @@ static const adze_option own[] = {
       .help = "side to which pictures are resized (default: 256)" },
     { .name = "seed", .type = ADZE_OPTION_INT, .min = 0, .max = 9007199254740992.0, .metavar = "N", .group = "Model",
       .help = "of every random choice (default: each method's)" },
-    { .name = "set", .type = ADZE_OPTION_LIST, .metavar = "METHOD.KEY=VALUE", .group = "Model", .help = "an option of one method; no commas in it" },
+    { .name = "set", .type = ADZE_OPTION_LIST, .metavar = "METHOD.KEY=VALUE", .group = "Model", .help = "an option of one method; repeatable" },
 };
 
 static const adze_program_about about = {
@@ -103,6 +103,17 @@ static void args_pass(args *a, const adze_options *o, const char *const *name)
         if (adze_options_given(o, *name)) args_add(a, "--%s=%s", *name, adze_options_text(o, *name));
 }
 
+/* Whether an item of --set begins METHOD.KEY=VALUE; else it is more of the value before, which had a comma in it. */
+static bool begins_pair(const char *item)
+{
+    const adze_method *m;
+    for (int i = 0; (m = adze_method_at(i)); i++) {
+        size_t n = strlen(m->name);
+        if (strncmp(item, m->name, n) == 0 && item[n] == '.' && strchr(item + n, '=')) return true;
+    }
+    return false;
+}
+
 static const char *const how[] = { "batch", "device", "threads", "precision", "deterministic", "memory-limit", NULL };
 /* What a cell's numbers depend on, in words that adze-train takes. */
 static void add_config(args *a, const run *r, const cell *c)
@@ -113,8 +124,14 @@ static void add_config(args *a, const run *r, const cell *c)
     args_pass(a, o, model);
     if (c->trained && adze_options_given(o, "epochs")) args_add(a, "--epochs=%s", adze_options_text(o, "epochs"));
     for (int64_t i = 0; i < adze_options_list_count(o, "set"); i++) {
-        const char *pair = adze_options_list_at(o, "set", i);
-        if (strncmp(pair, c->method, n) == 0 && pair[n] == '.') args_add(a, "--set=%s", pair + n + 1);
+        const char *pair = adze_options_list_at(o, "set", i), *more;
+        if (!begins_pair(pair) || strncmp(pair, c->method, n) != 0 || pair[n] != '.') continue;
+        adze_text text = ADZE_TEXT_EMPTY;
+        adze_text_append(&text, pair + n + 1);
+        for (int64_t k = i + 1; (more = adze_options_list_at(o, "set", k)) && !begins_pair(more); k++) adze_text_printf(&text, ",%s", more);
+        args_add(a, "--set=%s", text.s ? text.s : "");
+        a->failed |= text.failed;
+        adze_text_destroy(&text);
     }
 }
 
@@ -330,11 +347,8 @@ static adze_status choose_methods(run *r)
         r->n_methods++;
     }
     for (int64_t i = 0; i < adze_options_list_count(o, "set"); i++) {
-        const char *pair = adze_options_list_at(o, "set", i), *dot = strchr(pair, '.');
-        bool known = false;
-        for (int j = 0; (m = adze_method_at(j)) && dot; j++)
-            known |= strlen(m->name) == (size_t)(dot - pair) && strncmp(pair, m->name, (size_t)(dot - pair)) == 0;
-        REQUIRE(known, ADZE_EINVAL, "--set %s: want METHOD.KEY=VALUE with the name of a method", pair);
+        const char *item = adze_options_list_at(o, "set", i);
+        REQUIRE(begins_pair(item) || (i > 0 && !strchr(item, '=')), ADZE_EINVAL, "--set %s: want METHOD.KEY=VALUE with the name of a method", item);
     }
 done:
     return st;

@@ -25,6 +25,10 @@ expect 0 '*' "${table[@]}" --epochs 2 --out whole --log quiet
 [ "$before" = "$(stat -c %Y.%i whole/simplenet/product_01/run/product_01/model.h5)" ] || complain "a finished model was trained again"
 expect 0 'whole/patchcore/product_01*whole/simplenet/rabbit_pendant' "${table[@]}" --out whole --dry-run
 
+# A value with a comma goes to its method as it is.
+expect 0 '*' "${one[@]}" --epochs 1 --out comma --methods patchcore --classes product_01 --set patchcore.layers=layer2,layer3 --log quiet
+grep -q -- '--set=layers=layer2,layer3"' comma/patchcore/product_01/cell.json || complain "a comma: $(cat comma/patchcore/product_01/cell.json)"
+
 # Interrupted while a cell is trained: 130, nothing left running, and the same command ends with the same model.
 long=("${one[@]}" --epochs 60 --methods simplenet --classes product_01)
 expect 0 '*' "${long[@]}" --out uninterrupted --log quiet
