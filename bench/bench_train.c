@@ -27,6 +27,7 @@ static const adze_option table[] = {
     { .name = "backbone", .type = ADZE_OPTION_STRING, .metavar = "NAME", .help = "network (default: the benchmark's)" },
     { .name = "batch", .type = ADZE_OPTION_INT, .fallback = "16", .min = 1, .max = 1024, .help = "pictures per step" },
     { .name = "size", .type = ADZE_OPTION_INT, .fallback = "256", .min = 32, .max = 4096, .help = "side of a picture" },
+    { .name = "device", .type = ADZE_OPTION_STRING, .fallback = "cpu", .metavar = "NAME", .help = "cpu, cuda, cuda:N, cusim" },
     { .name = "threads", .type = ADZE_OPTION_INT, .fallback = "0", .min = 0, .max = 4096, .help = "0: all there are" },
     { .name = "precision", .type = ADZE_OPTION_CHOICE, .fallback = "f32", .choices = "f32|tf32|bf16", .help = "of products" },
     { .name = "part", .type = ADZE_OPTION_INT, .fallback = "0", .min = 0, .max = ADZE_TRAINING_PARTS - 1,
@@ -247,7 +248,7 @@ static adze_status training_create(training *t, const adze_options *o)
     adze_status st = ADZE_OK;
     const int64_t N = adze_options_int(o, "batch");
     adze_ctx_opts ctx_opts = ADZE_CTX_OPTS;
-    ctx_opts.device = "cpu";
+    ctx_opts.device = adze_options_string(o, "device");
     ctx_opts.threads = (int)adze_options_int(o, "threads");
     TRY(adze_precision_parse(adze_options_string(o, "precision"), &ctx_opts.precision));
     TRY(adze_ctx_create(&t->ctx, &ctx_opts));

@@ -1,9 +1,10 @@
 #!/bin/bash
-# test_device.sh BIN MAKE_WEIGHTS - the programs with --device cusim: PatchCore and RD from training to scores, beside the cpu.
+# test_device.sh BIN MAKE_WEIGHTS - the programs with --device cusim (or $ADZE_TEST_DEVICE): PatchCore and RD from training to scores, beside the cpu.
 # PatchCore's scores agree within 2e-4 of their size: float32 sums of other orders through 18 layers, squared. RD's first loss within
 # 1e-5. Adam then moves every weight by lr = 5e-3 whatever the size of its gradient, and where that is rounding, so is the
 # direction: a tenth of each step is allowed for, 5e-4 per step done.
 . "$(dirname "$0")/../train/toy.sh"
+device=${ADZE_TEST_DEVICE:-cusim}
 unset ADZE_BACKEND_PATH # lib/ beside bin/ is found by itself
 export ADZE_CUSIM_CHECKS=fast ADZE_THREADS=1
 
@@ -15,22 +16,22 @@ close() {
     complain "$3 and $4 do not agree"
 }
 
-for device in cpu cusim; do
+for d in cpu $device; do
   core=(adze-train "${model[@]}" --batch 2 --data toy --class product_01)
-  expect 0 "*device: $device*" "${core[@]}" --device $device --out core-$device
-  expect 0 '*' adze-eval --model core-$device --data toy --class product_01 --device $device --out core-scores-$device --log quiet
+  expect 0 "*device: $d*" "${core[@]}" --device $d --out core-$d
+  expect 0 '*' adze-eval --model core-$d --data toy --class product_01 --device $d --out core-scores-$d --log quiet
   expect 0 '*' adze-train --method rd --backbone resnet18 --weights resnet18.h5 --size 64 --batch 2 --epochs 1 --data toy --class product_01 \
-    --device $device --out rd-$device --log quiet
-  expect 0 '*' adze-eval --model rd-$device --data toy --class product_01 --device $device --out rd-scores-$device --log quiet
+    --device $d --out rd-$d --log quiet
+  expect 0 '*' adze-eval --model rd-$d --data toy --class product_01 --device $d --out rd-scores-$d --log quiet
 done
-close 2e-4 0 core-scores-cpu/scores.csv core-scores-cusim/scores.csv
-close 1e-5 5e-4 rd-cpu/product_01/train.csv rd-cusim/product_01/train.csv
-close 1.5e-3 0 rd-scores-cpu/scores.csv rd-scores-cusim/scores.csv
+close 2e-4 0 core-scores-cpu/scores.csv core-scores-$device/scores.csv
+close 1e-5 5e-4 rd-cpu/product_01/train.csv rd-$device/product_01/train.csv
+close 1.5e-3 0 rd-scores-cpu/scores.csv rd-scores-$device/scores.csv
 
 # The same command on the same device gives the same bytes; the plan says what runs where.
-expect 0 '*' "${core[@]}" --device cusim --out again --log quiet
-same core-cusim/product_01/model.h5 again/product_01/model.h5
-expect 0 '*conv2d+bn+act*cudnn*' "${core[@]}" --device cusim --out plan --print-plan
+expect 0 '*' "${core[@]}" --device $device --out again --log quiet
+same core-$device/product_01/model.h5 again/product_01/model.h5
+expect 0 '*conv2d+bn+act*cudnn*' "${core[@]}" --device $device --out plan --print-plan
 expect 0 '*' test -d no-cache/adze/plans
 
 # Devices that are not there.

@@ -32,7 +32,8 @@ static int open_device(void **state)
 {
     (void)state;
     adze_ctx_opts opts = ADZE_CTX_OPTS;
-    opts.device = "cusim";
+    const char *device = getenv("ADZE_TEST_DEVICE");
+    opts.device = device ? device : "cusim";
     if (adze_ctx_create(&ctx, &opts) != ADZE_OK) fail_msg("%s", adze_error_message());
     return 0;
 }
