@@ -24,7 +24,11 @@ adze_status adze_cuda_check(cudaError_t result, const char *what)
 {
     if (result == cudaSuccess) return ADZE_OK;
     cudaGetLastError(); /* clears it, where it can be cleared */
-    return adze_fail(result == cudaErrorMemoryAllocation ? ADZE_ENOMEM : ADZE_EBACKEND, "CUDA: %s: %s", what, cudaGetErrorString(result));
+    adze_status code = ADZE_EBACKEND;
+    if (result == cudaErrorMemoryAllocation) code = ADZE_ENOMEM;
+    /* A kernel's own mistake; a failed check of the emulator is cudaErrorAssert. */
+    if (result == cudaErrorAssert || result == cudaErrorIllegalAddress || result == cudaErrorMisalignedAddress) code = ADZE_EINTERNAL;
+    return adze_fail(code, "CUDA: %s: %s", what, cudaGetErrorString(result));
 }
 
 /* Makes the context's device the thread's one; the one before for going back. */
