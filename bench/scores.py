@@ -13,12 +13,12 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from scoring import ROOT, die, machine, run
+
 BAR = 0.0005          # same random numbers
 OWN_SIGMAS, OWN_LEAST = 3.0, 0.01  # other random numbers
 KEYS = {  # the reference's name: ours. Image metrics there use the folder's label.
@@ -34,23 +34,6 @@ KEYS = {  # the reference's name: ours. Image metrics there use the folder's lab
     'pixel_auroc_strips_50': 'pixel_auroc_ader',
     'pixel_ap_strips_50': 'pixel_ap_ader',
 }
-
-
-def die(code, text):
-    print(f'scores: {text}', file=sys.stderr)
-    sys.exit(code)
-
-
-def run(*command):
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    if result.returncode != 0:
-        die(result.returncode, f'{" ".join(command)}\n{result.stderr}')
-    return result.stdout
-
-
-def machine():
-    lines = dict(line.split(':', 1) for line in run('lscpu').splitlines() if ':' in line)
-    return f'{lines["Model name"].strip()}, {os.cpu_count()} processors'
 
 
 def first_picks(checkpoint, n):

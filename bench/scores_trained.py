@@ -11,12 +11,12 @@ import argparse
 import csv
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from scoring import ROOT, die, machine, run
+
 KEYS = {'I-AUROC': 'image_auroc', 'P-AUROC': 'pixel_auroc', 'AUPRO': 'aupro'}
 
 
@@ -63,23 +63,6 @@ METHODS = {
     'simplenet': {'read': seeds_reference, 'bar': spread, 'loss': 0.10,
                   'flags': ['--batch', '8', '--set', 'pretrain_dim=384', '--set', 'target_dim=384', '--set', 'hidden=256']},
 }
-
-
-def die(code, text):
-    print(f'scores_trained: {text}', file=sys.stderr)
-    sys.exit(code)
-
-
-def run(*command):
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    if result.returncode != 0:
-        die(result.returncode, f'{" ".join(command)}\n{result.stderr}')
-    return result.stdout
-
-
-def machine():
-    lines = dict(line.split(':', 1) for line in run('lscpu').splitlines() if ':' in line)
-    return f'{lines["Model name"].strip()}, {os.cpu_count()} processors'
 
 
 def loss_per_epoch(path):
