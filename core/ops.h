@@ -121,6 +121,9 @@ typedef enum { ADZE_L2_MAX /* x/max(r, eps) */, ADZE_L2_ADD /* x/(r + eps) */ } 
 adze_value adze_l2_normalize(adze_graph *g, adze_value x, int dim, adze_l2_form form, float eps);
 /* Over the last `dims` dimensions together; gamma, beta of their size or ADZE_NONE. */
 adze_value adze_layer_norm(adze_graph *g, adze_value x, adze_value gamma, adze_value beta, int dims, float eps);
+/* x (N,...,C): each image's channels in `groups` of neighbours, over all positions; gamma, beta (C) or ADZE_NONE. As many
+ * groups as channels: instance normalisation with the statistics of the image. */
+adze_value adze_group_norm(adze_graph *g, adze_value x, adze_value gamma, adze_value beta, int64_t groups, float eps);
 typedef enum { ADZE_REDUCE_SUM, ADZE_REDUCE_MEAN, ADZE_REDUCE_VAR /* biased: / n */, ADZE_REDUCE_NORM, ADZE_REDUCE_MAX } adze_reduce_fn;
 /* One dimension to length 1, and away unless keepdim (a vector becomes (1) either way). `index`: NULL, or receives the
  * value that holds where each maximum was (the first of equals; whole numbers), ADZE_NONE for the other functions. */

@@ -84,10 +84,10 @@ static const char *device(void)
     return name ? name : "cpu";
 }
 
-/* Matrix products run through libraries, and so does most of what flows do. */
+/* Matrix products run through libraries, and so does most of what flows do; others are no part of a trained method yet. */
 static bool has_own_kernel(const char *op)
 {
-    static const char *const products[] = { "linear", "matmul", "coupling", "flow_logp" };
+    static const char *const products[] = { "linear", "matmul", "coupling", "flow_logp", "group_norm" };
     for (size_t i = 0; i < sizeof products / sizeof *products; i++)
         if (strcmp(op, products[i]) == 0) return false;
     return true;
@@ -266,6 +266,14 @@ static adze_value build_layer_norm(adze_graph *g, int which)
     adze_value gamma = which == 1 ? ADZE_NONE : adze_graph_param(g, "gamma", ADZE_SHAPE(31), true);
     adze_value beta = which == 1 ? ADZE_NONE : adze_graph_param(g, "beta", ADZE_SHAPE(31), true);
     return adze_layer_norm(g, IN("x", 3, 5, 31), gamma, beta, which == 1 ? 2 : 1, 1e-5f);
+}
+
+static adze_value build_group_norm(adze_graph *g, int groups)
+{
+    bool plain = groups == 31; /* instance normalisation */
+    adze_value gamma = plain ? ADZE_NONE : adze_graph_param(g, "gamma", ADZE_SHAPE(33), true);
+    adze_value beta = plain ? ADZE_NONE : adze_graph_param(g, "beta", ADZE_SHAPE(33), true);
+    return adze_group_norm(g, plain ? IN("x", 2, 5, 7, 31) : IN("x", 2, 5, 7, 33), gamma, beta, groups, 1e-5f);
 }
 
 /* 0: alone, 1: residual and ReLU, 2: leaky ReLU, 3: as 1, with channels for vectors. */
@@ -492,6 +500,8 @@ static const op_case cases[] = {
     { "bilinear down", build_map, 2, 4, true },        { "bilinear down, corners", build_map, 3, 4, true },
     { "coupling", build_coupling, 0, 33, false },      { "couplings", build_coupling, 1, 33 * 130, false },
     { "coupling 1", build_coupling, 2, 1, false },     { "flow_logp", build_flow_logp, 31, 31, true },
+    { "group_norm 1", build_group_norm, 1, 1155, true }, { "group_norm 3", build_group_norm, 3, 385, true },
+    { "instance_norm", build_group_norm, 31, 35, true },
     { "max_pool2d", build_map, 4, 4, false },          { "max_pool2d 5x3", build_map, 5, 15, false },
 };
 enum { N_CASES = sizeof cases / sizeof *cases };

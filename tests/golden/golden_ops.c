@@ -341,6 +341,14 @@ static adze_value build_layer_norm(run *r)
     return adze_layer_norm(r->graph, x, gamma, beta, (int)golden_int(r->attrs, "dims", 1), real(r, "eps"));
 }
 
+/* Instance normalisation: as many groups as channels. */
+static adze_value build_group_norm(run *r)
+{
+    adze_value x = in(r, "x"), gamma = param(r, "weight"), beta = param(r, "bias");
+    adze_shape s = adze_graph_shape(r->graph, x);
+    return adze_group_norm(r->graph, x, gamma, beta, golden_int(r->attrs, "groups", s.dim[s.rank - 1]), real(r, "eps"));
+}
+
 static adze_value build_dropout(run *r)
 {
     bool train = r->train;
@@ -393,6 +401,7 @@ static adze_value build(run *r)
     }
     if (strcmp(op, "interpolate") == 0) return build_interpolate(r);
     if (strcmp(op, "batch_norm") == 0) return build_batch_norm(r);
+    if (strcmp(op, "group_norm") == 0 || strcmp(op, "instance_norm") == 0) return build_group_norm(r);
     if (strcmp(op, "unfold") == 0) return build_unfold(r);
     if (strcmp(op, "fused_leaky_relu") == 0) return build_fused_leaky_relu(r);
     adze_value y = build_along_dim(r);
