@@ -183,3 +183,16 @@ adze_conv2d_opts adze_conv2d_same_opts(adze_shape x, int64_t Kh, int64_t Kw, int
     }
     return o;
 }
+
+/* An image of one row, padded on the left alone. */
+adze_value adze_conv1d_causal(adze_graph *g, adze_value x, adze_value w, adze_value b)
+{
+    adze_shape xs = adze_graph_shape(g, x), ws = adze_graph_shape(g, w);
+    char xt[ADZE_SHAPE_TEXT], wt[ADZE_SHAPE_TEXT];
+    if (xs.rank != 3 || ws.rank != 4 || ws.dim[0] != xs.dim[2] || ws.dim[2] != 1)
+        return adze_graph_fail(g, ADZE_ESHAPE, "conv1d_causal: x %s and w %s", adze_shape_text(&xs, xt), adze_shape_text(&ws, wt));
+    adze_conv2d_opts o = ADZE_CONV2D_OPTS;
+    o.groups = (int)xs.dim[2];
+    o.pad[1] = (int)ws.dim[3] - 1;
+    return adze_reshape(g, adze_conv2d(g, adze_reshape(g, x, ADZE_SHAPE(xs.dim[0], 1, xs.dim[1], xs.dim[2])), w, b, &o), xs);
+}

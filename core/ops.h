@@ -26,6 +26,10 @@ adze_value adze_conv_transpose2d(adze_graph *g, adze_value x, adze_value w, adze
 /* Padding of TensorFlow's "SAME": out = ceil(n/s), total = max((out-1)*s + k - n, 0), the odd pixel at the end. */
 adze_conv2d_opts adze_conv2d_same_opts(adze_shape x, int64_t Kh, int64_t Kw, int stride, int groups);
 
+/* Along the tokens of x (N,L,D), channel by channel and without looking ahead: y[l] = sum over j of w[j] x[l - (K-1) + j] + b,
+ * zeros before the first token. w (D,1,1,K): the reference's (D,1,K); b (D) or ADZE_NONE. */
+adze_value adze_conv1d_causal(adze_graph *g, adze_value x, adze_value w, adze_value b);
+
 /* Over all but the last dimension, with given statistics: y = (x - mean)/sqrt(var + eps)*gamma + beta; all (C). */
 adze_value adze_batch_norm(adze_graph *g, adze_value x, adze_value gamma, adze_value beta, adze_value mean,
                            adze_value var, float eps);

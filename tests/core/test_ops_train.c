@@ -84,10 +84,11 @@ static const char *device(void)
     return name ? name : "cpu";
 }
 
-/* Matrix products run through libraries, and so does most of what flows do; others are no part of a trained method yet. */
+/* Matrix products run through libraries, and so does most of what flows do; others are no part of a trained method
+ * yet; conv2d stands here for padding on one side alone, whose gradients cuDNN has not. */
 static bool has_own_kernel(const char *op)
 {
-    static const char *const products[] = { "linear", "matmul", "coupling", "flow_logp", "group_norm" };
+    static const char *const products[] = { "linear", "matmul", "coupling", "flow_logp", "group_norm", "conv2d" };
     for (size_t i = 0; i < sizeof products / sizeof *products; i++)
         if (strcmp(op, products[i]) == 0) return false;
     return true;
@@ -274,6 +275,14 @@ static adze_value build_group_norm(adze_graph *g, int groups)
     adze_value gamma = plain ? ADZE_NONE : adze_graph_param(g, "gamma", ADZE_SHAPE(33), true);
     adze_value beta = plain ? ADZE_NONE : adze_graph_param(g, "beta", ADZE_SHAPE(33), true);
     return adze_group_norm(g, plain ? IN("x", 2, 5, 7, 31) : IN("x", 2, 5, 7, 33), gamma, beta, groups, 1e-5f);
+}
+
+/* K taps along L tokens; there may be fewer tokens than taps. */
+static adze_value build_conv1d(adze_graph *g, int K)
+{
+    int64_t L = K == 7 ? 5 : 31, D = K == 4 ? 16 : 13;
+    adze_value b = K == 1 ? ADZE_NONE : adze_graph_param(g, "b", ADZE_SHAPE(D), true);
+    return adze_conv1d_causal(g, IN("x", 3, L, D), adze_graph_param(g, "w", ADZE_SHAPE(D, 1, 1, K), true), b);
 }
 
 /* 0: alone, 1: residual and ReLU, 2: leaky ReLU, 3: as 1, with channels for vectors. */
@@ -502,6 +511,8 @@ static const op_case cases[] = {
     { "coupling 1", build_coupling, 2, 1, false },     { "flow_logp", build_flow_logp, 31, 31, true },
     { "group_norm 1", build_group_norm, 1, 1155, true }, { "group_norm 3", build_group_norm, 3, 385, true },
     { "instance_norm", build_group_norm, 31, 35, true },
+    { "conv1d_causal 1", build_conv1d, 1, 93, true },  { "conv1d_causal 4", build_conv1d, 4, 93, true },
+    { "conv1d_causal 7", build_conv1d, 7, 15, true },
     { "max_pool2d", build_map, 4, 4, false },          { "max_pool2d 5x3", build_map, 5, 15, false },
 };
 enum { N_CASES = sizeof cases / sizeof *cases };

@@ -33,6 +33,7 @@ typedef struct {
     adze_ctx *ctx;
     adze_graph *graph;
     bool spatial; /* x and y are (N,C,H,W) in the case */
+    bool rows;    /* what has three dimensions is (N,D,L) in the case and (N,L,D) here */
     bool train;   /* gradients are wanted */
     adze_value index; /* a second output, ADZE_NONE if there is none */
 } run;
@@ -48,6 +49,7 @@ static adze_shape shape_of(const run *r, const tensor *t, bool spatial)
 {
     adze_shape s = adze_shape_of(t->rank, t->shape);
     if (spatial && r->spatial && t->rank == 4) s = ADZE_SHAPE(t->shape[0], t->shape[2], t->shape[3], t->shape[1]);
+    if (spatial && r->rows && t->rank == 3) s = ADZE_SHAPE(t->shape[0], t->shape[2], t->shape[1]);
     return s;
 }
 
@@ -56,11 +58,12 @@ static adze_value in(run *r, const char *name)
 {
     tensor *t = find(r, name);
     if (!t) return ADZE_NONE;
-    if (r->spatial && t->rank == 4) {
-        float *nhwc = malloc((size_t)t->n * sizeof *nhwc);
-        golden_nchw_to_nhwc(t->data, t->shape[0], t->shape[1], t->shape[2], t->shape[3], nhwc);
+    bool map = r->spatial && t->rank == 4, rows = r->rows && t->rank == 3;
+    if (map || rows) {
+        float *last = malloc((size_t)t->n * sizeof *last);
+        golden_nchw_to_nhwc(t->data, t->shape[0], t->shape[1], map ? t->shape[2] : 1, t->shape[t->rank - 1], last);
         free(t->data);
-        t->data = nhwc;
+        t->data = last;
     }
     t->value = adze_graph_input(r->graph, name, shape_of(r, t, true));
     if (r->train) adze_graph_want_grad(r->graph, t->value);
@@ -162,6 +165,14 @@ static adze_value build_conv(run *r)
     return adze_conv2d(r->graph, x, w, b, &o);
 }
 
+static adze_value build_conv1d(run *r)
+{
+    r->rows = true;
+    tensor *w = find(r, "weight");
+    w->rank = 4, w->shape[3] = w->shape[2], w->shape[2] = 1;
+    return adze_conv1d_causal(r->graph, in(r, "x"), param(r, "weight"), param(r, "bias"));
+}
+
 static adze_value build_pool(run *r)
 {
     adze_pool2d_opts o = { .max = strcmp(r->op, "max_pool2d") == 0 };
@@ -250,6 +261,7 @@ static adze_value build_unfold(run *r)
     pair(r, "stride", 1, o.stride);
     pair(r, "padding", 0, o.pad);
     pair(r, "dilation", 1, o.dilation);
+    r->rows = true;
     return adze_unfold(r->graph, in(r, "x"), &o);
 }
 
@@ -393,6 +405,7 @@ static adze_value build(run *r)
     const char *op = r->op;
     r->spatial = true;
     if (strncmp(op, "conv2d", 6) == 0 || strcmp(op, "conv_transpose2d") == 0) return build_conv(r);
+    if (strcmp(op, "conv1d_causal") == 0) return build_conv1d(r);
     if (strcmp(op, "max_pool2d") == 0 || strcmp(op, "avg_pool2d") == 0) return build_pool(r);
     if (strcmp(op, "adaptive_avg_pool2d") == 0) {
         int out[2];
@@ -425,7 +438,7 @@ static float *turn_back(const run *r, float *x, adze_shape s)
     int64_t n = adze_shape_count(&s);
     float *y = malloc((size_t)n * sizeof *y);
     if (r->spatial && s.rank == 4) golden_nhwc_to_nchw(x, s.dim[0], s.dim[3], s.dim[1], s.dim[2], y);
-    else if (strcmp(r->op, "unfold") == 0 && s.rank == 3) golden_nhwc_to_nchw(x, s.dim[0], s.dim[2], 1, s.dim[1], y);
+    else if (r->rows && s.rank == 3) golden_nhwc_to_nchw(x, s.dim[0], s.dim[2], 1, s.dim[1], y);
     else memcpy(y, x, (size_t)n * sizeof *y);
     free(x);
     return y;
@@ -449,7 +462,7 @@ static adze_status write_upstream(run *r, adze_plan *plan, adze_value y)
     float *dy = golden_tensor(json_object_get(json_object_get(r->item, "upstream"), "y"), shape, &rank, &n);
     float *turned = malloc((size_t)n * sizeof *turned);
     if (r->spatial && s.rank == 4) golden_nchw_to_nhwc(dy, s.dim[0], s.dim[3], s.dim[1], s.dim[2], turned);
-    else if (strcmp(r->op, "unfold") == 0) golden_nchw_to_nhwc(dy, s.dim[0], s.dim[2], 1, s.dim[1], turned);
+    else if (r->rows && s.rank == 3) golden_nchw_to_nhwc(dy, s.dim[0], s.dim[2], 1, s.dim[1], turned);
     else memcpy(turned, dy, (size_t)n * sizeof *turned);
     adze_status st = adze_plan_write_seed(plan, turned);
     free(dy), free(turned);
