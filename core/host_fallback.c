@@ -71,6 +71,14 @@ static bool reads_out(const adze_call *c, int i)
     return c->backward && (i > 0 || c->op->backward_reads_out);
 }
 
+/* An earlier operand whose gradient is the same (a value read twice), or -1. */
+static int twin(const adze_call *c, int i)
+{
+    for (int k = 0; k < i; k++)
+        if (c->in[k].wanted && c->in[i].wanted && c->in[k].grad == c->in[i].grad) return k;
+    return -1;
+}
+
 static adze_status run(const adze_call *c)
 {
     adze_status st = ADZE_OK;
@@ -82,7 +90,8 @@ static adze_status run(const adze_call *c)
     for (int i = 0; i < c->n_in; i++) {
         h->in[i].wanted = c->in[i].wanted, h->in[i].accumulate = c->in[i].accumulate;
         if (reads_in(c, i)) TRY(b->read(c->ctx, h->in[i].data, c->in[i].data, bytes_of(&c->in[i])));
-        if (c->in[i].wanted && c->in[i].accumulate) TRY(b->read(c->ctx, h->in[i].grad, c->in[i].grad, bytes_of(&c->in[i])));
+        if (twin(c, i) >= 0) h->in[i].grad = h->in[twin(c, i)].grad;
+        else if (c->in[i].wanted && c->in[i].accumulate) TRY(b->read(c->ctx, h->in[i].grad, c->in[i].grad, bytes_of(&c->in[i])));
     }
     for (int i = 0; i < c->n_out; i++)
         if (reads_out(c, i)) TRY(b->read(c->ctx, h->out[i].data, c->out[i].data, bytes_of(&c->out[i])));
