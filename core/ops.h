@@ -118,6 +118,29 @@ adze_value adze_pixel_shuffle(adze_graph *g, adze_value x, int64_t factor, bool 
  * dimensions are stored the other way round. */
 adze_value adze_matmul(adze_graph *g, adze_value a, adze_value b, bool transpose_a, bool transpose_b);
 
+typedef enum {
+    ADZE_ATTENTION_ALL,
+    ADZE_ATTENTION_CAUSAL,   /* hides later keys */
+    ADZE_ATTENTION_NEIGHBOUR /* hides keys at most `half` rows and `half` columns away on a grid, the token itself too */
+} adze_attention_mask;
+typedef struct {
+    int64_t heads;
+    float scale; /* of the products; 0: 1/sqrt(D/heads) */
+    adze_attention_mask mask;
+    int64_t grid[2], half; /* neighbour only: rows and columns of tokens, row-major */
+} adze_attention_opts;
+#define ADZE_ATTENTION_OPTS ((adze_attention_opts){ .heads = 1, .mask = ADZE_ATTENTION_ALL })
+/* q (N,L,D), k (N,S,D), v (N,S,E): y (N,L,E) = softmax(scale q k^T + bias + mask) v in each head, heads side by side in the
+ * channels; bias (L,S) or ADZE_NONE. Formulas in op_attention.c. */
+adze_value adze_attention(adze_graph *g, adze_value q, adze_value k, adze_value v, adze_value bias, const adze_attention_opts *opts);
+
+/* in_weight (3D,D), in_bias (3D): rows of the queries, keys, values; out_weight (M,D), out_bias (M). Biases or ADZE_NONE. */
+typedef struct {
+    adze_value in_weight, in_bias, out_weight, out_bias;
+} adze_mha_params;
+/* Projections, attention, projection: q (N,L,D), k and v (N,S,D), y (N,L,M). Source: torch.nn.MultiheadAttention with batch_first. */
+adze_value adze_mha(adze_graph *g, adze_value q, adze_value k, adze_value v, const adze_mha_params *p, const adze_attention_opts *opts);
+
 /* Along `dim`, any shape. */
 adze_value adze_softmax(adze_graph *g, adze_value x, int dim);
 adze_value adze_log_softmax(adze_graph *g, adze_value x, int dim);

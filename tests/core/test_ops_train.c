@@ -88,7 +88,7 @@ static const char *device(void)
  * yet; conv2d stands here for padding on one side alone, whose gradients cuDNN has not. */
 static bool has_own_kernel(const char *op)
 {
-    static const char *const products[] = { "linear", "matmul", "coupling", "flow_logp", "group_norm", "conv2d" };
+    static const char *const products[] = { "linear", "matmul", "coupling", "flow_logp", "attention", "group_norm", "conv2d" };
     for (size_t i = 0; i < sizeof products / sizeof *products; i++)
         if (strcmp(op, products[i]) == 0) return false;
     return true;
@@ -437,6 +437,36 @@ static adze_value build_flow_logp(adze_graph *g, int which)
     return adze_flow_logp(g, IN("x", which * 13 + 13), which);
 }
 
+/* 0: all keys, 1: causal, 2: bias, 3: neighbours, 4: queries, keys and values are one. */
+static adze_value build_attention(adze_graph *g, int which)
+{
+    adze_attention_opts o = ADZE_ATTENTION_OPTS;
+    o.heads = which == 1 ? 1 : 3;
+    o.mask = which == 1 ? ADZE_ATTENTION_CAUSAL : which == 3 ? ADZE_ATTENTION_NEIGHBOUR : ADZE_ATTENTION_ALL;
+    o.grid[0] = 3, o.grid[1] = 5, o.half = 1;
+    if (which == 2) o.scale = 0.7f;
+    adze_value q = IN("x", 2, 15, 33);
+    if (which == 4) return adze_attention(g, q, q, q, ADZE_NONE, &o);
+    int64_t S = which == 3 ? 15 : 31;
+    adze_value bias = which == 2 ? adze_graph_param(g, "bias", ADZE_SHAPE(15, S), true) : ADZE_NONE;
+    return adze_attention(g, q, IN("z", 2, S, 33), IN("x2", 2, S, 21), bias, &o);
+}
+
+static adze_value build_mha(adze_graph *g, int heads)
+{
+    adze_mha_params p = { .in_bias = ADZE_NONE, .out_bias = ADZE_NONE };
+    p.in_weight = adze_graph_param(g, "in_w", ADZE_SHAPE(63, 21), true);
+    p.out_weight = adze_graph_param(g, "out_w", ADZE_SHAPE(13, 21), true);
+    if (heads > 1) {
+        p.in_bias = adze_graph_param(g, "in_b", ADZE_SHAPE(63), true);
+        p.out_bias = adze_graph_param(g, "out_b", ADZE_SHAPE(13), true);
+    }
+    adze_attention_opts o = ADZE_ATTENTION_OPTS;
+    o.heads = heads;
+    adze_value x = IN("x", 2, 7, 21), memory = IN("z", 2, 11, 21);
+    return adze_mha(g, x, memory, memory, &p, &o);
+}
+
 static const op_case cases[] = {
     { "max_pool2d 8", build_wide, 0, 6, false },       { "avg_pool2d 8", build_wide, 1, 6, true },
     { "avg_pool2d pad", build_wide, 2, 6, true },      { "adaptive 8", build_wide, 3, 12, true },
@@ -513,6 +543,10 @@ static const op_case cases[] = {
     { "instance_norm", build_group_norm, 31, 35, true },
     { "conv1d_causal 1", build_conv1d, 1, 93, true },  { "conv1d_causal 4", build_conv1d, 4, 93, true },
     { "conv1d_causal 7", build_conv1d, 7, 15, true },
+    { "attention", build_attention, 0, 33, true },     { "attention, causal", build_attention, 1, 33, true },
+    { "attention, bias", build_attention, 2, 33, true }, { "attention, neighbours", build_attention, 3, 33, true },
+    { "attention with itself", build_attention, 4, 33, true }, { "mha", build_mha, 3, 231, true },
+    { "mha, one head", build_mha, 1, 231, true },
     { "max_pool2d", build_map, 4, 4, false },          { "max_pool2d 5x3", build_map, 5, 15, false },
 };
 enum { N_CASES = sizeof cases / sizeof *cases };

@@ -361,6 +361,58 @@ static adze_value build_group_norm(run *r)
     return adze_group_norm(r->graph, x, gamma, beta, golden_int(r->attrs, "groups", s.dim[s.rank - 1]), real(r, "eps"));
 }
 
+static void read_mask(const run *r, adze_attention_opts *o)
+{
+    const json_t *mask = json_object_get(r->attrs, "mask");
+    const char *kind = golden_string(mask, "kind", "");
+    if (strcmp(kind, "causal") == 0) o->mask = ADZE_ATTENTION_CAUSAL;
+    if (strcmp(kind, "neighbour") != 0) return;
+    o->mask = ADZE_ATTENTION_NEIGHBOUR;
+    o->grid[0] = golden_int(mask, "h", 0), o->grid[1] = golden_int(mask, "w", 0), o->half = golden_int(mask, "half", -1);
+}
+
+/* (B,h,L,d): heads are images here. Queries and keys that are not given are the values. */
+static adze_value build_attention(run *r)
+{
+    static const char *const names[] = { "q", "k", "v" };
+    adze_attention_opts o = ADZE_ATTENTION_OPTS;
+    adze_value rows[3], v = in(r, "v");
+    adze_shape s = { 0 };
+    o.scale = real(r, "scale");
+    read_mask(r, &o);
+    for (int i = 2; i >= 0; i--) {
+        adze_value x = i == 2 ? v : in(r, names[i]);
+        if (x == ADZE_NONE) x = v;
+        s = adze_graph_shape(r->graph, x);
+        rows[i] = adze_reshape(r->graph, x, ADZE_SHAPE(s.dim[0] * s.dim[1], s.dim[2], s.dim[3]));
+    }
+    return adze_reshape(r->graph, adze_attention(r->graph, rows[0], rows[1], rows[2], in(r, "bias"), &o), s);
+}
+
+/* (L,B,...) as (B,L,...), or back with L and B exchanged; `name` of the order that does it. */
+static adze_value exchanged(run *r, adze_value x, const char *name)
+{
+    adze_shape s = adze_graph_shape(r->graph, x);
+    int64_t L = s.dim[0], B = s.dim[1], D = s.dim[2];
+    float *order = malloc((size_t)(L * B) * sizeof *order);
+    for (int64_t i = 0; i < L * B; i++) order[i] = (float)(i % L * B + i / L);
+    adze_value index = extra(r, name, order, L * B);
+    free(order);
+    x = adze_index_select(r->graph, adze_reshape(r->graph, x, ADZE_SHAPE(L * B, D)), index, 0);
+    return adze_reshape(r->graph, x, ADZE_SHAPE(B, L, D));
+}
+
+static adze_value build_mha(run *r)
+{
+    adze_attention_opts o = ADZE_ATTENTION_OPTS;
+    adze_mha_params p = { .in_weight = param(r, "in_proj_weight"), .in_bias = param(r, "in_proj_bias"),
+                          .out_weight = param(r, "out_proj.weight"), .out_bias = param(r, "out_proj.bias") };
+    o.heads = golden_int(r->attrs, "heads", 1);
+    read_mask(r, &o);
+    adze_value q = exchanged(r, in(r, "q"), "order_q"), k = exchanged(r, in(r, "k"), "order_k"), v = exchanged(r, in(r, "v"), "order_v");
+    return exchanged(r, adze_mha(r->graph, q, k, v, &p, &o), "order_y");
+}
+
 static adze_value build_dropout(run *r)
 {
     bool train = r->train;
@@ -423,6 +475,8 @@ static adze_value build(run *r)
     if (strcmp(op, "patch_expand") == 0) return adze_pixel_shuffle(r->graph, in(r, "x"), 2, true);
     if (strcmp(op, "layer_norm") == 0) return build_layer_norm(r);
     if (strcmp(op, "dropout_mask") == 0) return build_dropout(r);
+    if (strcmp(op, "attention") == 0) return build_attention(r);
+    if (strcmp(op, "mha") == 0) return build_mha(r);
     if (strcmp(op, "matmul") == 0)
         return adze_matmul(r->graph, in(r, "a"), in(r, "b"), flag(r, "transpose_a"), flag(r, "transpose_b"));
     if (strcmp(op, "adaptive_avg_pool1d") == 0)
