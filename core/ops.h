@@ -87,6 +87,10 @@ typedef struct {
  * max(1, in/out) and bicubic uses a = -0.5. */
 adze_value adze_interpolate(adze_graph *g, adze_value x, const adze_interpolate_opts *opts);
 
+/* Every channel by the outer product of [1 3 3 1]/8 with itself, times gain; zeros: `before` at the top and left, `after` at
+ * the bottom and right, from 0. (N,H,W,C) -> (N, H + before + after - 3, W + before + after - 3, C). Source: StyleGAN2 upfirdn2d. */
+adze_value adze_upfirdn_blur(adze_graph *g, adze_value x, int before, int after, float gain);
+
 typedef struct {
     int kernel[2], stride[2], pad[2], dilation[2];
 } adze_unfold_opts;

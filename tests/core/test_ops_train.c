@@ -88,7 +88,8 @@ static const char *device(void)
  * yet; conv2d stands here for padding on one side alone, whose gradients cuDNN has not. */
 static bool has_own_kernel(const char *op)
 {
-    static const char *const products[] = { "linear", "matmul", "coupling", "flow_logp", "attention", "group_norm", "conv2d" };
+    static const char *const products[] = { "linear", "matmul", "coupling", "flow_logp", "attention", "group_norm", "conv2d",
+                                            "upfirdn_blur" };
     for (size_t i = 0; i < sizeof products / sizeof *products; i++)
         if (strcmp(op, products[i]) == 0) return false;
     return true;
@@ -275,6 +276,11 @@ static adze_value build_group_norm(adze_graph *g, int groups)
     adze_value gamma = plain ? ADZE_NONE : adze_graph_param(g, "gamma", ADZE_SHAPE(33), true);
     adze_value beta = plain ? ADZE_NONE : adze_graph_param(g, "beta", ADZE_SHAPE(33), true);
     return adze_group_norm(g, plain ? IN("x", 2, 5, 7, 31) : IN("x", 2, 5, 7, 33), gamma, beta, groups, 1e-5f);
+}
+
+static adze_value build_blur(adze_graph *g, int before)
+{
+    return adze_upfirdn_blur(g, before == 3 ? IN("x", 2, 1, 2, 5) : IN("x", 2, 9, 7, 5), before, 2, before == 1 ? 4.0f : 1.0f);
 }
 
 /* K taps along L tokens; there may be fewer tokens than taps. */
@@ -543,6 +549,8 @@ static const op_case cases[] = {
     { "instance_norm", build_group_norm, 31, 35, true },
     { "conv1d_causal 1", build_conv1d, 1, 93, true },  { "conv1d_causal 4", build_conv1d, 4, 93, true },
     { "conv1d_causal 7", build_conv1d, 7, 15, true },
+    { "upfirdn_blur 0", build_blur, 0, 16, true },     { "upfirdn_blur 1", build_blur, 1, 16, true },
+    { "upfirdn_blur 3", build_blur, 3, 16, true },
     { "attention", build_attention, 0, 33, true },     { "attention, causal", build_attention, 1, 33, true },
     { "attention, bias", build_attention, 2, 33, true }, { "attention, neighbours", build_attention, 3, 33, true },
     { "attention with itself", build_attention, 4, 33, true }, { "mha", build_mha, 3, 231, true },

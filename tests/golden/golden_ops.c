@@ -199,6 +199,13 @@ static adze_value build_interpolate(run *r)
     return adze_interpolate(r->graph, in(r, "x"), &o);
 }
 
+static adze_value build_blur(run *r)
+{
+    int pad[2];
+    pair(r, "pad", 0, pad);
+    return adze_upfirdn_blur(r->graph, in(r, "x"), pad[0], pad[1], real(r, "gain"));
+}
+
 static adze_value build_act(run *r)
 {
     static const struct {
@@ -465,6 +472,7 @@ static adze_value build(run *r)
         return adze_adaptive_pool2d(r->graph, in(r, "x"), out[0], out[1]);
     }
     if (strcmp(op, "interpolate") == 0) return build_interpolate(r);
+    if (strcmp(op, "upfirdn_blur") == 0) return build_blur(r);
     if (strcmp(op, "batch_norm") == 0) return build_batch_norm(r);
     if (strcmp(op, "group_norm") == 0 || strcmp(op, "instance_norm") == 0) return build_group_norm(r);
     if (strcmp(op, "unfold") == 0) return build_unfold(r);
