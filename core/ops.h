@@ -145,6 +145,16 @@ typedef struct {
 /* Projections, attention, projection: q (N,L,D), k and v (N,S,D), y (N,L,M). Source: torch.nn.MultiheadAttention with batch_first. */
 adze_value adze_mha(adze_graph *g, adze_value q, adze_value k, adze_value v, const adze_mha_params *p, const adze_attention_opts *opts);
 
+/* A_logs (K D,S), B and C (N,K,L,S), Ds and delta_bias (K D): K groups of D channels with S states each. */
+typedef struct {
+    adze_value A_logs, B, C, Ds, delta_bias;
+} adze_selective_scan_params;
+/* u, delta, y (N,K,L,D): along L, h = exp(s A) h + s B u, y = <C,h> + Ds u, with A = -exp(A_logs) and s = softplus(delta +
+ * delta_bias), or without the softplus. `last_state`: NULL, or receives h behind the last step, (N,K D,S), through which no
+ * gradient flows. Formulas and source in op_selective_scan.c. */
+adze_value adze_selective_scan(adze_graph *g, adze_value u, adze_value delta, const adze_selective_scan_params *p, bool softplus,
+                               adze_value *last_state);
+
 /* Along `dim`, any shape. */
 adze_value adze_softmax(adze_graph *g, adze_value x, int dim);
 adze_value adze_log_softmax(adze_graph *g, adze_value x, int dim);

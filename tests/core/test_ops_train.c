@@ -74,7 +74,7 @@ static double dot(const float *a, const float *b, int64_t n)
 }
 
 enum { MAX_FLOATS = 1 << 20 };
-static const char *const inputs[] = { "x", "z", "p", "u", "k", "m", "x2" };
+static const char *const inputs[] = { "x", "z", "p", "u", "k", "m", "x2", "p2" };
 enum { N_INPUTS = sizeof inputs / sizeof *inputs };
 
 /* Where the kernels run; the reference always does on the cpu. */
@@ -89,7 +89,7 @@ static const char *device(void)
 static bool has_own_kernel(const char *op)
 {
     static const char *const products[] = { "linear", "matmul", "coupling", "flow_logp", "attention", "group_norm", "conv2d",
-                                            "upfirdn_blur" };
+                                            "upfirdn_blur", "selective_scan" };
     for (size_t i = 0; i < sizeof products / sizeof *products; i++)
         if (strcmp(op, products[i]) == 0) return false;
     return true;
@@ -473,6 +473,19 @@ static adze_value build_mha(adze_graph *g, int heads)
     return adze_mha(g, x, memory, memory, &p, &o);
 }
 
+/* 0: one group, 1: three, with the softplus; 2: as 1 without it, B and C are one. */
+static adze_value build_selective_scan(adze_graph *g, int which)
+{
+    int64_t N = which == 0 ? 1 : 2, K = which == 0 ? 1 : 3, L = 13, D = 5, S = which == 0 ? 1 : 7;
+    adze_value u = IN("x", N, K, L, D), delta = which == 2 ? IN("p", N, K, L, D) : IN("z", N, K, L, D);
+    adze_selective_scan_params p = { .B = IN("x2", N, K, L, S) };
+    p.C = which == 2 ? p.B : IN("p2", N, K, L, S);
+    p.A_logs = adze_graph_param(g, "A_logs", ADZE_SHAPE(K * D, S), true);
+    p.Ds = adze_graph_param(g, "Ds", ADZE_SHAPE(K * D), true);
+    p.delta_bias = adze_graph_param(g, "delta_bias", ADZE_SHAPE(K * D), true);
+    return adze_selective_scan(g, u, delta, &p, which < 2, NULL);
+}
+
 static const op_case cases[] = {
     { "max_pool2d 8", build_wide, 0, 6, false },       { "avg_pool2d 8", build_wide, 1, 6, true },
     { "avg_pool2d pad", build_wide, 2, 6, true },      { "adaptive 8", build_wide, 3, 12, true },
@@ -555,6 +568,8 @@ static const op_case cases[] = {
     { "attention, bias", build_attention, 2, 33, true }, { "attention, neighbours", build_attention, 3, 33, true },
     { "attention with itself", build_attention, 4, 33, true }, { "mha", build_mha, 3, 231, true },
     { "mha, one head", build_mha, 1, 231, true },
+    { "selective_scan", build_selective_scan, 0, 13, true }, { "selective_scan 3", build_selective_scan, 1, 91, true },
+    { "selective_scan, B is C", build_selective_scan, 2, 91, true },
     { "max_pool2d", build_map, 4, 4, false },          { "max_pool2d 5x3", build_map, 5, 15, false },
 };
 enum { N_CASES = sizeof cases / sizeof *cases };

@@ -35,7 +35,8 @@ typedef struct {
     bool spatial; /* x and y are (N,C,H,W) in the case */
     bool rows;    /* what has three dimensions is (N,D,L) in the case and (N,L,D) here */
     bool train;   /* gradients are wanted */
-    adze_value index; /* a second output, ADZE_NONE if there is none */
+    adze_value second; /* a second output, ADZE_NONE if there is none */
+    const char *second_name;
 } run;
 
 static tensor *find(run *r, const char *name)
@@ -296,7 +297,7 @@ static adze_value build_reduce(run *r)
     for (int i = 0; i < 6; i++)
         if (strcmp(names[i], fn) == 0)
             return adze_reduce(r->graph, in(r, "x"), i > ADZE_REDUCE_MAX ? ADZE_REDUCE_MAX : (adze_reduce_fn)i, dim_of(r, "x"),
-                               flag(r, "keepdim"), &r->index);
+                               flag(r, "keepdim"), &r->second);
     return ADZE_NONE;
 }
 
@@ -420,6 +421,29 @@ static adze_value build_mha(run *r)
     return exchanged(r, adze_mha(r->graph, q, k, v, &p, &o), "order_y");
 }
 
+/* A sequence (B,K*C,L) or (B,K,C,L) as (B,K,L,C). */
+static adze_value sequence(run *r, const char *name, int64_t B, int64_t K)
+{
+    tensor *t = find(r, name);
+    int64_t L = t->shape[t->rank - 1], C = t->n / (B * K * L);
+    memcpy(t->shape, (const int64_t[]){ B * K, C, 1, L }, 4 * sizeof *t->shape);
+    t->rank = 4;
+    return adze_reshape(r->graph, in(r, name), ADZE_SHAPE(B, K, L, C));
+}
+
+static adze_value build_selective_scan(run *r)
+{
+    const tensor *b = find(r, "B");
+    int64_t B = b->shape[0], K = b->shape[1];
+    adze_value u = sequence(r, "u", B, K), delta = sequence(r, "delta", B, K);
+    adze_selective_scan_params p = { .A_logs = param(r, "A_logs"), .B = sequence(r, "B", B, K), .C = sequence(r, "C", B, K),
+                                     .Ds = param(r, "Ds"), .delta_bias = param(r, "delta_bias") };
+    r->second_name = "last_state";
+    adze_value y = adze_selective_scan(r->graph, u, delta, &p, flag(r, "softplus"), &r->second);
+    adze_shape s = adze_graph_shape(r->graph, y);
+    return adze_reshape(r->graph, y, ADZE_SHAPE(B * K, 1, s.dim[2], s.dim[3]));
+}
+
 static adze_value build_dropout(run *r)
 {
     bool train = r->train;
@@ -444,7 +468,7 @@ static adze_value build_along_dim(run *r)
     }
     if (strcmp(op, "reduce") == 0) return build_reduce(r);
     if (strcmp(op, "topk") == 0)
-        return adze_topk(g, in(r, "x"), golden_int(r->attrs, "k", 1), dim_of(r, "x"), flag(r, "largest"), &r->index);
+        return adze_topk(g, in(r, "x"), golden_int(r->attrs, "k", 1), dim_of(r, "x"), flag(r, "largest"), &r->second);
     if (strcmp(op, "cosine_similarity") == 0) return build_cosine(r);
     if (strcmp(op, "cosine_loss") == 0) {
         adze_value x = in(r, "x"), z = in(r, "z");
@@ -475,6 +499,7 @@ static adze_value build(run *r)
     if (strcmp(op, "upfirdn_blur") == 0) return build_blur(r);
     if (strcmp(op, "batch_norm") == 0) return build_batch_norm(r);
     if (strcmp(op, "group_norm") == 0 || strcmp(op, "instance_norm") == 0) return build_group_norm(r);
+    if (strcmp(op, "selective_scan") == 0) return build_selective_scan(r);
     if (strcmp(op, "unfold") == 0) return build_unfold(r);
     if (strcmp(op, "fused_leaky_relu") == 0) return build_fused_leaky_relu(r);
     adze_value y = build_along_dim(r);
@@ -573,7 +598,7 @@ static adze_status compute(run *r, adze_value y)
     adze_status st = ADZE_OK;
     adze_plan_opts opts = ADZE_PLAN_OPTS;
     adze_graph_output(r->graph, "y", y);
-    if (r->index != ADZE_NONE) adze_graph_output(r->graph, "index", r->index);
+    if (r->second != ADZE_NONE) adze_graph_output(r->graph, r->second_name, r->second);
     if (r->train) opts.loss = y;
     TRY(adze_params_create(&params, r->ctx, r->graph));
     TRY(adze_plan_create(&plan, r->ctx, r->graph, params, &opts));
@@ -587,7 +612,7 @@ static adze_status compute(run *r, adze_value y)
     if (r->train) TRY(write_upstream(r, plan, y));
     TRY(adze_plan_run(plan));
     TRY(check_output(r, plan, "y", y));
-    if (r->index != ADZE_NONE) TRY(check_output(r, plan, "index", r->index));
+    if (r->second != ADZE_NONE) TRY(check_output(r, plan, r->second_name, r->second));
     for (int i = 0; i < r->n_inputs; i++) { /* running statistics that the operation moved */
         tensor *t = &r->input[i];
         int p = adze_params_find(params, t->name);
@@ -621,7 +646,7 @@ static adze_status blur(run *r)
 static bool run_case(golden *g, const json_t *item, bool train)
 {
     run r = { .g = g, .item = item, .attrs = json_object_get(item, "attrs"), .op = golden_string(item, "op", ""), .train = train,
-              .index = ADZE_NONE };
+              .second = ADZE_NONE, .second_name = "index" };
     const char *name = golden_string(item, "name", "?");
     bool known = true;
     const char *key;
