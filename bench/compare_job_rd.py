@@ -1,13 +1,13 @@
 """compare_job_rd.py - training reverse distillation from a folder of pictures, cached features against PyTorch without.
 
-The same job on both sides (bench/job.py): resnet18, batch 16, every epoch all pictures shuffled, the incomplete batch left
-out. The step itself is checked by compare_train_rd.py. --rounds below 5 are raised to 5, so that a quick look needs
---pictures, --epochs or --size. Last line: `ratio job-rd VALUE`, of one epoch.
+--precision is adze's; PyTorch's is float32. The same job on both sides (bench/job.py): resnet18, batch 16, every epoch all
+pictures shuffled, the incomplete batch left out. The step itself is checked by compare_train_rd.py. --rounds below 5 are
+raised to 5, so that a quick look needs --pictures, --epochs or --size. Last line: `ratio job-rd VALUE`, of one epoch.
 """
 import peer
 
 args = peer.start(__doc__, batch=16, layouts=["channels-last"], size=256, backbone="resnet18", epochs=3, pictures=0, workers=4,
-                  data="datasets/samples/pcb/train/good")
+                  data="datasets/samples/pcb/train/good", precision="f32")
 
 import torch
 

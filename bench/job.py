@@ -2,9 +2,9 @@
 
 PyTorch decodes with Pillow, resizes and runs the frozen network in every epoch, with persistent loader workers, and writes
 nothing; adze-train computes the frozen features once (--cache memory) and writes its resumable state after every epoch. The
-frozen network's weights are made by the rule of tests/golden/README.md. Both sides must do the same number of steps with finite
-losses and, for methods whose loss falls from the start, that of the last epoch must lie below the first step's. Whole runs of --epochs alternate; an epoch counts from its
-second on, and nothing is extrapolated.
+frozen network's weights are made by the rule of tests/golden/README.md. Both sides must do the same number of steps with
+finite losses and, for methods whose loss falls from the start, that of the last epoch must lie below the first step's. Whole
+runs of --epochs alternate; an epoch counts from its second on, and nothing is extrapolated.
 """
 import csv
 import pathlib
@@ -64,7 +64,7 @@ def torch_run(args, files, make, layout):
 def adze_run(args, method, root, weights, out):
     words = [args.bin / "adze-train", "--method", method, "--backbone", args.backbone, "--weights", weights, "--data", root, "--out", out,
              "--epochs", args.epochs, "--batch", args.batch, "--size", args.size, "--threads", args.threads, "--device", "cpu",
-             "--cache", "memory", "--log", "quiet", "--force"]
+             "--precision", args.precision, "--cache", "memory", "--log", "quiet", "--force"]
     begin = time.perf_counter()
     subprocess.run([str(word) for word in words], check=True, stdout=subprocess.DEVNULL)
     total = time.perf_counter() - begin
@@ -120,7 +120,7 @@ def compare(args, method, title, makers, falls=True):
                 runs.setdefault(name, []).append(runner())
                 check(args, name, runs[name][-1], steps, falls)
     print(f"{title}, {args.backbone}, {len(files)} pictures to {args.size}x{args.size}, {args.epochs} epochs of {steps // args.epochs} steps of "
-          f"{args.batch}, {args.threads} threads, {args.workers} loader workers; peer: torch {torch.__version__}")
+          f"{args.batch}, {args.threads} threads, {args.workers} loader workers; peer: torch {torch.__version__}, float32; adze: {args.precision}")
     epoch = {name: [s for run in part for s in run.epoch] for name, part in runs.items()}
     total = {name: [run.total for run in part] for name, part in runs.items()}
     print(f"  {'':38}{'epoch: median s':>16}{'fastest s':>11}{'run: median s':>15}{'fastest s':>11}{'first loss':>12}{'last':>8}")

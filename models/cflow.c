@@ -52,7 +52,7 @@ typedef struct {
     int tap;
     int64_t C, H, W;
     adze_value result;          /* fit: the loss, (1); else the log-likelihoods, (batch*H*W) */
-    char name[16], optim[16], prefix[24], code[16];
+    char name[24], optim[24], prefix[24], code[24];
     const char *prefixes[2];
     double peak;                /* the largest log-likelihood of all pictures scored together */
 } flow;
