@@ -56,7 +56,7 @@ static const adze_option model_flags[] = {
     { .name = "size", .type = ADZE_OPTION_INT, .fallback = "256", .min = 32, .max = 4096, .metavar = "N", .group = "Model",
       .help = "side to which pictures are resized" },
     { .name = "seed", .type = ADZE_OPTION_INT, .fallback = "42", .min = 0, .max = 9007199254740992.0, .metavar = "N",
-      .group = "Model", .help = "of every random choice" },
+      .group = "Model", .help = "of every random choice; simplenet has 0 if it is not given, as its benchmark" },
     { .name = "set", .type = ADZE_OPTION_PAIRS, .metavar = "KEY=VALUE", .group = "Model",
       .help = "an option of the method; `--method M --help` lists them" },
 };

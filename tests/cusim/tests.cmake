@@ -44,9 +44,7 @@ if(host)
 endif()
 add_dependencies(golden adze_cusim) # --device cusim
 
-# adze_cuda_test(path/test_x.c): a test of the CUDA backend's functions: on the emulator, and where nvcc built the backend,
-# the same test on the device (skipped where there is none).
-get_property(cuda_built GLOBAL PROPERTY ADZE_CUDA_BUILT)
+# adze_cuda_test(path/test_x.c): a test of the CUDA backend's functions, on the emulator.
 function(adze_cuda_test file)
   get_filename_component(base ${file} NAME_WE)
   adze_test(${file})
