@@ -34,6 +34,9 @@ add_test(NAME cuda/test_device COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/cuda/tes
 set_tests_properties(cuda/test_device PROPERTIES TIMEOUT 600)
 add_dependencies(adze-train adze_cusim) # so that a build of the programs can be tested with it
 
-# Every kernel at the benchmark's shapes agrees with the reference on one picture.
-add_test(NAME bench/bench_kernels COMMAND bench-kernels --device cpu --batch 1 --repeat 1)
-set_tests_properties(bench/bench_kernels PROPERTIES TIMEOUT 300)
+# Every kernel at the benchmark's shapes, made small, agrees with another implementation.
+add_test(NAME bench/bench_kernels COMMAND bench-kernels --device cpu --batch 1 --repeat 1 --shrink 4)
+add_test(NAME bench/bench_kernels/cusim COMMAND bench-kernels --device cusim --batch 1 --repeat 1 --shrink 8)
+set_tests_properties(bench/bench_kernels bench/bench_kernels/cusim PROPERTIES TIMEOUT 300 ENVIRONMENT "${cuda_environment};ADZE_CUSIM_CHECKS=fast")
+set_tests_properties(bench/bench_kernels/cusim PROPERTIES PASS_REGULAR_EXPRESSION "its times say nothing.*sgd with momentum +sgd with momentum")
+add_dependencies(bench-kernels adze_cusim)
