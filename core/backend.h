@@ -8,6 +8,7 @@
 #include <stdarg.h>
 
 #include "core/context.h"
+#include "core/device_memory.h"
 #include "core/kcenter.h"
 #include "core/knn.h"
 #include "core/op.h"
@@ -25,11 +26,15 @@ typedef struct adze_backend {
     /* Fills ctx->state and ctx->description; ADZE_EBACKEND if there is no such device. */
     adze_status (*open)(adze_ctx *ctx);
     void (*close)(adze_ctx *ctx);
-    adze_status (*alloc)(adze_ctx *ctx, size_t n_bytes, void **out);
+    /* ADZE_ENOMEM says what it was for, its size, what is free, and what helps. */
+    adze_status (*alloc)(adze_ctx *ctx, size_t n_bytes, adze_block block, void **out);
     void (*free)(adze_ctx *ctx, void *p);
     adze_status (*write)(adze_ctx *ctx, void *to, const void *from_host, size_t n_bytes);
     adze_status (*read)(adze_ctx *ctx, void *to_host, const void *from, size_t n_bytes);
     adze_status (*clear)(adze_ctx *ctx, void *p, size_t n_bytes); /* zero bytes; asynchronous where the backend is */
+    /* Backends with memory of their own: what device_memory.h asks; and room so that writes of up to n_bytes allocate nothing. */
+    void (*memory)(const adze_ctx *ctx, adze_device_memory *m);
+    adze_status (*reserve)(adze_ctx *ctx, size_t n_bytes);
     /* Called once before and after the kernels of a plan run. */
     adze_status (*begin)(adze_ctx *ctx);
     adze_status (*end)(adze_ctx *ctx);
@@ -57,6 +62,10 @@ typedef struct adze_backend {
     /* Greedy selection (kcenter.h); arguments are checked, opts->starts is host memory; start_host and rest_host may be NULL. */
     adze_status (*kcenter)(adze_ctx *ctx, const float *x_host, int64_t N, int64_t d, int64_t K, const adze_kcenter_opts *opts,
                            int64_t *picks_host, float *start_host, float *rest_host);
+    /* Device memory that the calls take while they run: for forecasts. */
+    size_t (*bank_query_bytes)(const adze_ctx *ctx, const void *bank, int64_t Q, int k);
+    size_t (*kcenter_bytes)(const adze_ctx *ctx, int64_t N, int64_t d, int64_t K, int64_t n_starts);
+    size_t (*map_post_bytes)(const adze_ctx *ctx, int64_t B, int64_t h, int64_t w, int64_t H, int64_t W, double sigma);
     /* Upsampling and blur (map_post.h). */
     adze_status (*map_post)(adze_ctx *ctx, const float *x_host, int64_t B, int64_t h, int64_t w, int64_t H, int64_t W, double sigma,
                             bool align_corners, float *y_host);
@@ -84,7 +93,7 @@ struct adze_ctx {
 
 extern const adze_backend adze_backend_cpu;
 
-enum { ADZE_BACKEND_ABI = 1 }; /* grows when adze_services, adze_backend or adze_call change */
+enum { ADZE_BACKEND_ABI = 2 }; /* grows when adze_services, adze_backend or adze_call change */
 
 /* What a loaded backend may call. The rest of core/ that it uses keeps no state, and is linked into it. */
 typedef struct {

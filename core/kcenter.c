@@ -81,6 +81,12 @@ size_t adze_kcenter_bytes(int64_t N, int64_t d, int64_t K)
            (size_t)d * (sizeof(float) + 2 * sizeof(double)) + (size_t)adze_threads_resolve(0) * each;
 }
 
+size_t adze_kcenter_device_bytes(const adze_ctx *ctx, int64_t N, int64_t d, int64_t K, int64_t n_starts)
+{
+    const adze_backend *b = ctx->backend;
+    return b->kcenter_bytes ? b->kcenter_bytes(ctx, N, d, K, n_starts) : 0;
+}
+
 static float distance(const kcenter *s, int64_t i, int64_t j)
 {
     return sqrtf(s->kernels->distance2_f32(s->x + i * s->d, s->x + j * s->d, s->d));

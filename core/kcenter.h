@@ -74,6 +74,8 @@ adze_status adze_kcenter_select(const float *x, int64_t N, int64_t d, int64_t K,
 /* Scratch bytes of the selection beside x and the results, an upper bound for OpenMP's maximum of threads. SIZE_MAX
  * for sizes that adze_kcenter_select() refuses. */
 size_t adze_kcenter_bytes(int64_t N, int64_t d, int64_t K);
+/* Memory that the selection takes of the device of `ctx`; 0 where it runs in host memory. */
+size_t adze_kcenter_device_bytes(const struct adze_ctx *ctx, int64_t N, int64_t d, int64_t K, int64_t n_starts);
 
 /* floor(ratio * N) with the product in double, as Python's int(ratio * N); at least 1 for N > 0 and ratio > 0. */
 int64_t adze_kcenter_count(double ratio, int64_t N);

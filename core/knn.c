@@ -524,6 +524,11 @@ done:
 
 bool adze_bank_on_device(const adze_bank *b) { return b->ctx != NULL; }
 
+size_t adze_bank_query_device_bytes(const adze_bank *b, int64_t Q, int k)
+{
+    return b->ctx && b->device ? b->ctx->backend->bank_query_bytes(b->ctx, b->device, Q, k) : 0;
+}
+
 adze_status adze_bank_query_device(const adze_bank *b, const float *q, int64_t Q, int k, float *dist, int32_t *idx,
                                    adze_bank_stats *stats)
 {
@@ -547,7 +552,7 @@ static adze_status query_copies(const adze_bank *b, const float *q, int64_t Q, i
     float *own_dist = dist ? NULL : adze_malloc(count * sizeof *own_dist);
     int32_t *own_idx = idx ? NULL : adze_malloc(count * sizeof *own_idx);
     REQUIRE((dist || own_dist) && (idx || own_idx), ADZE_ENOMEM, "bank: %zu results", count);
-    TRY(backend->alloc(b->ctx, (size_t)Q * (size_t)b->D * sizeof *q, &copy));
+    TRY(backend->alloc(b->ctx, (size_t)Q * (size_t)b->D * sizeof *q, ADZE_BLOCK_QUERIES, &copy));
     TRY(backend->write(b->ctx, copy, q, (size_t)Q * (size_t)b->D * sizeof *q));
     TRY(adze_bank_query_device(b, copy, Q, k, dist ? dist : own_dist, idx ? idx : own_idx, stats));
 done:

@@ -116,6 +116,8 @@ adze_status adze_bank_query(const adze_bank *b, const float *q, int64_t Q, int k
 
 /* Whether queries run on a device with memory of its own. */
 bool adze_bank_on_device(const adze_bank *b);
+/* Memory that Q queries will take there beyond what is held; 0 for a bank in host memory. */
+size_t adze_bank_query_device_bytes(const adze_bank *b, int64_t Q, int k);
 /* The same with q in the memory of that device, e.g. adze_plan_device_data(); dist and idx are host memory and may not be NULL. */
 adze_status adze_bank_query_device(const adze_bank *b, const float *q, int64_t Q, int k, float *dist, int32_t *idx,
                                    adze_bank_stats *stats);

@@ -289,3 +289,9 @@ done:
     job_clear(&j);
     return st;
 }
+
+size_t adze_map_device_bytes(const adze_ctx *ctx, int64_t B, int64_t h, int64_t w, int64_t H, int64_t W, double sigma)
+{
+    const adze_backend *b = ctx->backend;
+    return b->map_post_bytes ? b->map_post_bytes(ctx, B, h, w, H, W, sigma) : 0;
+}

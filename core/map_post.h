@@ -13,6 +13,7 @@
 #define ADZE_CORE_MAP_POST_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "core/isa.h"
@@ -50,6 +51,9 @@ adze_status adze_map_blur_f64(const double *x, int64_t B, int64_t H, int64_t W, 
 /* Both, map by map while it is in the cache: patch scores x (B,h,w) -> maps y (B,H,W). */
 adze_status adze_map_post(const float *x, int64_t B, int64_t h, int64_t w, int64_t H, int64_t W, double sigma,
                           const adze_map_opts *opts, float *y);
+
+/* Memory that a call with these sizes takes of the device of `ctx`; 0 where it runs in host memory. */
+size_t adze_map_device_bytes(const struct adze_ctx *ctx, int64_t B, int64_t h, int64_t w, int64_t H, int64_t W, double sigma);
 
 #ifdef __cplusplus
 }

@@ -36,7 +36,7 @@ adze_status adze_params_create(adze_params **out, adze_ctx *ctx, const adze_grap
         if (pass == 0) p->n_trainable = p->n_floats;
     }
     void *block;
-    TRY(ctx->backend->alloc(ctx, (size_t)p->n_floats * sizeof(float), &block));
+    TRY(ctx->backend->alloc(ctx, (size_t)p->n_floats * sizeof(float), ADZE_BLOCK_PARAMS, &block));
     p->data = block;
     TRY(ctx->backend->clear(ctx, p->data, (size_t)p->n_floats * sizeof(float)));
     *out = p;
@@ -89,7 +89,7 @@ adze_status adze_params_need_grad(adze_params *p)
 {
     void *block;
     if (p->grad) return ADZE_OK;
-    adze_status st = p->ctx->backend->alloc(p->ctx, (size_t)p->n_trainable * sizeof(float), &block);
+    adze_status st = p->ctx->backend->alloc(p->ctx, (size_t)p->n_trainable * sizeof(float), ADZE_BLOCK_GRADIENTS, &block);
     if (st != ADZE_OK) return st;
     p->grad = block;
     return p->ctx->backend->clear(p->ctx, p->grad, (size_t)p->n_trainable * sizeof(float));

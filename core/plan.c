@@ -250,6 +250,41 @@ static void set_pointers(adze_plan *plan)
     }
 }
 
+static const char *step_label(const plan_step *step)
+{
+    return step->call.op->label ? step->call.op->label(&step->call) : step->call.op->name;
+}
+
+/* The arena, and room for what is written from the host. A failure names the largest tensor. */
+static adze_status make_arena(adze_plan *plan)
+{
+    adze_status st = ADZE_OK;
+    const adze_backend *b = plan->ctx->backend;
+    size_t largest_write = 0, largest = 0;
+    char name[64] = "", shape[ADZE_SHAPE_TEXT] = "";
+    void *arena;
+    for (int32_t v = 0; v < plan->n_values; v++) {
+        const graph_value *value = &plan->value[v];
+        size_t n_bytes = (size_t)adze_shape_count(&value->shape) * sizeof(float);
+        if (value->kind != ADZE_VALUE_NODE && n_bytes > largest_write) largest_write = n_bytes;
+    }
+    if (b->reserve) TRY(b->reserve(plan->ctx, largest_write));
+    st = b->alloc(plan->ctx, plan->arena_bytes, ADZE_BLOCK_ARENA, &arena);
+    if (st == ADZE_OK) plan->arena = arena;
+    if (st != ADZE_ENOMEM) goto done;
+    for (int32_t s = 0; s < plan->n_steps; s++) {
+        const adze_call *c = &plan->step[s].call;
+        size_t n_bytes = (size_t)adze_shape_count(&c->out[0].shape) * sizeof(float);
+        if (n_bytes <= largest) continue;
+        largest = n_bytes;
+        snprintf(name, sizeof name, "%s", step_label(&plan->step[s]));
+        adze_shape_text(&c->out[0].shape, shape);
+    }
+    st = adze_fail_prefix(st, "%" PRId32 " operations, the largest tensor that of %s %s with %zu bytes", plan->n_steps, name, shape, largest);
+done:
+    return st;
+}
+
 /* The gradient that flows into the loss: 1 everywhere. */
 static adze_status write_unit_seed(adze_plan *plan)
 {
@@ -298,9 +333,7 @@ adze_status adze_plan_create(adze_plan **out, adze_ctx *ctx, const adze_graph *g
     TRY(st);
     plan->kernel_bytes = adze_memory_live_bytes() - live_bytes;
     TRY(adze_arena_place(plan->buffer, plan->n_buffers, &plan->arena_bytes));
-    void *arena;
-    TRY(ctx->backend->alloc(ctx, plan->arena_bytes, &arena));
-    plan->arena = arena;
+    TRY(make_arena(plan));
     set_pointers(plan);
     TRY(write_unit_seed(plan));
     *out = plan;
@@ -372,11 +405,6 @@ float *adze_plan_host_data(adze_plan *plan, adze_value v)
 float *adze_plan_device_data(adze_plan *plan, adze_value v)
 {
     return readable(plan, v) ? memory_of(plan, plan->buffer_of, v) : NULL;
-}
-
-static const char *step_label(const plan_step *step)
-{
-    return step->call.op->label ? step->call.op->label(&step->call) : step->call.op->name;
 }
 
 static double now_s(void)

@@ -46,38 +46,75 @@ static void go_back(const adze_cuda_state *s, int before)
 
 /* ---- memory ---- */
 
-adze_status adze_cuda_alloc(adze_ctx *ctx, size_t n_bytes, const char *what, void **out)
+/* Room for one more in the list of what is held. */
+static adze_status grow_list(adze_cuda_state *s)
 {
-    const adze_cuda_state *s = adze_cuda_state_of(ctx);
+    if (s->n_held < s->cap_held) return ADZE_OK;
+    int cap = s->cap_held > 0 ? 2 * s->cap_held : 64;
+    adze_cuda_held *grown = adze_realloc(s->held, (size_t)cap * sizeof *grown);
+    if (!grown) return adze_fail(ADZE_ENOMEM, "a list of %d blocks", cap);
+    s->held = grown, s->cap_held = cap;
+    return ADZE_OK;
+}
+
+static void count_block(adze_cuda_state *s, void *p, size_t n_bytes, adze_block block)
+{
+    s->held[s->n_held++] = (adze_cuda_held){ p, n_bytes, block };
+    s->live_bytes += n_bytes, s->of[block] += n_bytes;
+    if (s->live_bytes > s->peak_bytes) s->peak_bytes = s->live_bytes;
+}
+
+static void forget_block(adze_cuda_state *s, const void *p)
+{
+    int i = s->n_held - 1;
+    while (i > 0 && s->held[i].p != p) i--; /* the latest are freed first */
+    s->live_bytes -= s->held[i].n_bytes, s->of[s->held[i].block] -= s->held[i].n_bytes;
+    s->held[i] = s->held[--s->n_held];
+}
+
+adze_status adze_cuda_alloc(adze_ctx *ctx, size_t n_bytes, adze_block block, void **out)
+{
+    adze_status st = ADZE_OK;
+    adze_cuda_state *s = adze_cuda_state_of(ctx);
     int before;
     *out = NULL;
-    adze_status st = go_to_device(s, &before);
-    if (st != ADZE_OK) return st;
-    cudaError_t result = cudaMalloc(out, n_bytes > 0 ? n_bytes : 1);
+    n_bytes = n_bytes > 0 ? n_bytes : 1;
+    TRY(grow_list(s));
+    TRY(go_to_device(s, &before));
+    cudaError_t result = cudaMalloc(out, n_bytes);
     if (result == cudaErrorMemoryAllocation) {
         size_t free_bytes = 0, total_bytes = 0;
         cudaGetLastError();
         cudaMemGetInfo(&free_bytes, &total_bytes);
-        st = adze_fail(ADZE_ENOMEM, "%s on %s: %zu bytes, %zu of %zu are free; a smaller --batch or --size, or --cache off, helps", what,
-                       s->name, n_bytes, free_bytes, total_bytes);
-    } else st = adze_cuda_check(result, what);
+        st = adze_fail(ADZE_ENOMEM, "%s: no %zu bytes on " BACKEND_NAME ":%d, where %zu of %zu are free; %s", adze_block_name(block), n_bytes,
+                       s->device, free_bytes, total_bytes, adze_block_remedy(block));
+    } else st = adze_cuda_check(result, adze_block_name(block));
+    if (st == ADZE_OK) count_block(s, *out, n_bytes, block);
     go_back(s, before);
+done:
     return st;
 }
 
 void adze_cuda_free(adze_ctx *ctx, void *p)
 {
-    const adze_cuda_state *s = adze_cuda_state_of(ctx);
+    adze_cuda_state *s = adze_cuda_state_of(ctx);
     int before;
     if (!p || go_to_device(s, &before) != ADZE_OK) return;
     cudaStreamSynchronize(s->stream);
     cudaFree(p);
+    forget_block(s, p);
     go_back(s, before);
 }
 
-static adze_status cuda_alloc(adze_ctx *ctx, size_t n_bytes, void **out)
+static void cuda_memory(const adze_ctx *ctx, adze_device_memory *m)
 {
-    return adze_cuda_alloc(ctx, n_bytes, "tensors", out);
+    const adze_cuda_state *s = adze_cuda_state_of(ctx);
+    int before;
+    m->live_bytes = s->live_bytes, m->peak_bytes = s->peak_bytes;
+    memcpy(m->of, s->of, sizeof m->of);
+    if (go_to_device(s, &before) != ADZE_OK) return;
+    if (cudaMemGetInfo(&m->free_bytes, &m->total_bytes) != cudaSuccess) cudaGetLastError();
+    go_back(s, before);
 }
 
 static adze_status cuda_clear(adze_ctx *ctx, void *p, size_t n_bytes)
@@ -86,17 +123,40 @@ static adze_status cuda_clear(adze_ctx *ctx, void *p, size_t n_bytes)
 }
 
 /* Room for n_bytes in a slot that nothing uses any more. */
-static adze_status ready_slot(adze_cuda_slot *slot, size_t n_bytes)
+static adze_status ready_slot(adze_ctx *ctx, adze_cuda_slot *slot, size_t n_bytes)
 {
     adze_status st = ADZE_OK;
     TRY(adze_cuda_check(cudaEventSynchronize(slot->done), "waiting for an upload"));
     if (slot->size_bytes >= n_bytes) goto done;
     cudaFreeHost(slot->pinned);
-    cudaFree(slot->device);
+    adze_cuda_free(ctx, slot->device);
     slot->pinned = slot->device = NULL, slot->size_bytes = 0;
     TRY(adze_cuda_check(cudaMallocHost(&slot->pinned, n_bytes), "pinned host memory"));
-    TRY(adze_cuda_check(cudaMalloc(&slot->device, n_bytes), "memory for an upload"));
+    TRY(adze_cuda_alloc(ctx, n_bytes, ADZE_BLOCK_UPLOADS, &slot->device));
     slot->size_bytes = n_bytes;
+done:
+    return st;
+}
+
+static size_t slot_bytes(size_t n_bytes) { return n_bytes < SLOT_BYTES ? n_bytes : SLOT_BYTES; }
+
+size_t adze_cuda_reserve_bytes(const adze_ctx *ctx, size_t n_bytes)
+{
+    const adze_cuda_state *s = adze_cuda_state_of(ctx);
+    size_t sum = 0;
+    for (int i = 0; i < ADZE_CUDA_SLOTS; i++)
+        if (s->slot[i].size_bytes < slot_bytes(n_bytes)) sum += slot_bytes(n_bytes) - s->slot[i].size_bytes;
+    return sum;
+}
+
+adze_status adze_cuda_reserve(adze_ctx *ctx, size_t n_bytes)
+{
+    adze_status st = ADZE_OK;
+    adze_cuda_state *s = adze_cuda_state_of(ctx);
+    int before;
+    TRY(go_to_device(s, &before));
+    for (int i = 0; i < ADZE_CUDA_SLOTS && st == ADZE_OK; i++) st = ready_slot(ctx, &s->slot[i], slot_bytes(n_bytes));
+    go_back(s, before);
 done:
     return st;
 }
@@ -110,7 +170,7 @@ adze_status adze_cuda_write(adze_ctx *ctx, void *to, const void *from_host, size
     for (size_t at = 0; at < n_bytes && st == ADZE_OK; at += SLOT_BYTES) {
         size_t n = n_bytes - at < SLOT_BYTES ? n_bytes - at : SLOT_BYTES;
         adze_cuda_slot *slot = &s->slot[s->next_slot++ % ADZE_CUDA_SLOTS];
-        if ((st = ready_slot(slot, n)) != ADZE_OK) break;
+        if ((st = ready_slot(ctx, slot, n)) != ADZE_OK) break;
         memcpy(slot->pinned, (const char *)from_host + at, n);
         cudaError_t e = cudaMemcpyAsync(slot->device, slot->pinned, n, cudaMemcpyHostToDevice, s->upload);
         if (e == cudaSuccess) e = cudaEventRecord(slot->copied, s->upload);
@@ -147,12 +207,13 @@ static void cuda_close(adze_ctx *ctx)
             if (s->slot[i].copied) cudaEventDestroy(s->slot[i].copied);
             if (s->slot[i].done) cudaEventDestroy(s->slot[i].done);
             cudaFreeHost(s->slot[i].pinned);
-            cudaFree(s->slot[i].device);
+            adze_cuda_free(ctx, s->slot[i].device);
         }
         if (s->upload) cudaStreamDestroy(s->upload);
         if (s->stream) cudaStreamDestroy(s->stream);
         go_back(s, before);
     }
+    adze_free(s->held);
     adze_free(s);
     ctx->state = NULL;
 }
@@ -276,11 +337,13 @@ static const adze_backend backend = {
     .name = BACKEND_NAME,
     .open = cuda_open,
     .close = cuda_close,
-    .alloc = cuda_alloc,
+    .alloc = adze_cuda_alloc,
     .free = adze_cuda_free,
     .write = adze_cuda_write,
     .read = adze_cuda_read,
     .clear = cuda_clear,
+    .memory = cuda_memory,
+    .reserve = adze_cuda_reserve,
     .begin = cuda_begin,
     .end = cuda_end,
     .wait = cuda_wait,
@@ -296,6 +359,9 @@ static const adze_backend backend = {
     .bank_destroy = adze_cuda_bank_destroy,
     .bank_query = adze_cuda_bank_query,
     .kcenter = adze_cuda_kcenter,
+    .bank_query_bytes = adze_cuda_bank_query_bytes,
+    .kcenter_bytes = adze_cuda_kcenter_bytes,
+    .map_post_bytes = adze_cuda_map_post_bytes,
     .map_post = adze_cuda_map_post,
     .normalize = adze_cuda_normalize,
     .facts = adze_cuda_facts,

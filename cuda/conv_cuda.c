@@ -115,11 +115,11 @@ static adze_status begin(adze_call *c, bool transposed, bool reads_weights)
     s->Co = w->dim[0], s->Cg = w->dim[1], s->R = w->dim[2] * w->dim[3];
     void *memory;
     if (reads_weights && needs_packing(c)) {
-        TRY(adze_cuda_alloc(c->ctx, float_bytes(w), "packed weights", &memory));
+        TRY(adze_cuda_alloc(c->ctx, float_bytes(w), ADZE_BLOCK_PACKED, &memory));
         s->packed = memory;
     }
     if (has_bn(c)) {
-        TRY(adze_cuda_alloc(c->ctx, (size_t)s->Co * sizeof(float), "a folded bias", &memory));
+        TRY(adze_cuda_alloc(c->ctx, (size_t)s->Co * sizeof(float), ADZE_BLOCK_PACKED, &memory));
         s->bias = memory;
     }
 done:

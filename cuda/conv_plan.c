@@ -311,10 +311,10 @@ static adze_status time_candidates(conv_plan *plan, candidates *c, int *best)
     for (int i = 0; i < c->n; i++) most = c->built[i].workspace_bytes > most ? c->built[i].workspace_bytes : most;
     for (int t = X; t <= BIAS; t++) {
         if ((t == RESIDUAL && !plan->problem.residual) || (t == BIAS && !plan->problem.bias)) continue;
-        TRY(adze_cuda_alloc(plan->ctx, float_bytes(&plan->problem, t), "timing convolutions", &memory[t]));
+        TRY(adze_cuda_alloc(plan->ctx, float_bytes(&plan->problem, t), ADZE_BLOCK_TIMING, &memory[t]));
         TRY(adze_cuda_check(cudaMemsetAsync(memory[t], 0, float_bytes(&plan->problem, t), adze_cuda_stream(plan->ctx)), "timing"));
     }
-    TRY(adze_cuda_alloc(plan->ctx, (size_t)most, "timing convolutions", &workspace));
+    TRY(adze_cuda_alloc(plan->ctx, (size_t)most, ADZE_BLOCK_TIMING, &workspace));
     TRY(adze_cuda_check(cudaEventCreate(&start), "timing"));
     TRY(adze_cuda_check(cudaEventCreate(&stop), "timing"));
     const conv_operands o = { memory[X], memory[W], memory[Y], memory[RESIDUAL], memory[BIAS], workspace };

@@ -295,7 +295,27 @@ adze_status select_all(adze_ctx *ctx, const selection &s, const adze_kcenter_opt
     return st;
 }
 
+/* The parts of the block: tables, picks (8 bytes each), then 4-byte values, then the state. */
+struct extent {
+    int64_t n_tables;
+    size_t wide, narrow, n_bytes;
+};
+
+extent extent_of(int64_t N, int64_t d, int64_t K, int64_t n_starts)
+{
+    extent e;
+    e.n_tables = 2 * d > n_starts ? 2 * d : n_starts;
+    e.wide = (size_t)(e.n_tables + K) * 8, e.narrow = ((size_t)(N * d) + 2 * (size_t)N + CAP + 3) / 4 * 16;
+    e.n_bytes = e.wide + e.narrow + sizeof(progress_state) + 16;
+    return e;
+}
+
 } /* namespace */
+
+size_t adze_cuda_kcenter_bytes(const adze_ctx *ctx, int64_t N, int64_t d, int64_t K, int64_t n_starts)
+{
+    return extent_of(N, d, K, n_starts).n_bytes + adze_cuda_reserve_bytes(ctx, (size_t)(N * d) * sizeof(float));
+}
 
 adze_status adze_cuda_kcenter(adze_ctx *ctx, const float *x_host, int64_t N, int64_t d, int64_t K, const adze_kcenter_opts *opts, int64_t *picks_host,
                               float *start_host, float *rest_host)
@@ -303,18 +323,17 @@ adze_status adze_cuda_kcenter(adze_ctx *ctx, const float *x_host, int64_t N, int
     selection s = {};
     const int64_t wanted = N / 64 < 512 ? 512 : N / 64;
     s.N = N, s.d = d, s.K = K, s.wanted = (int)(wanted > CAP / 2 ? CAP / 2 : wanted < N ? wanted : N);
-    const int64_t n_tables = 2 * d > opts->n_starts ? 2 * d : opts->n_starts;
-    /* All of it: rows, tables, picks (8 bytes each), then 4-byte values, then the state. */
-    const size_t wide = (size_t)(n_tables + K) * 8, narrow = ((size_t)(N * d) + 2 * (size_t)N + CAP + 3) / 4 * 16;
+    const extent e = extent_of(N, d, K, opts->n_starts);
     void *block = NULL;
     int64_t n_picks = 0;
-    adze_status st = adze_cuda_alloc(ctx, wide + narrow + sizeof(progress_state) + 16, "greedy selection", &block);
+    adze_status st = adze_cuda_reserve(ctx, (size_t)(N * d) * sizeof(float));
+    if (st == ADZE_OK) st = adze_cuda_alloc(ctx, e.n_bytes, ADZE_BLOCK_SELECTION, &block);
     if (st != ADZE_OK) return st;
     void *tables = block;
-    s.picks = static_cast<int64_t *>(block) + n_tables;
+    s.picks = static_cast<int64_t *>(block) + e.n_tables;
     float *values = reinterpret_cast<float *>(s.picks + K);
     s.x = values, s.m = values + N * d, s.seen = reinterpret_cast<int32_t *>(s.m + N), s.list = s.seen + N;
-    s.state = reinterpret_cast<progress_state *>(static_cast<char *>(block) + (wide + narrow + 15) / 16 * 16);
+    s.state = reinterpret_cast<progress_state *>(static_cast<char *>(block) + (e.wide + e.narrow + 15) / 16 * 16);
     st = adze_cuda_write(ctx, values, x_host, (size_t)(N * d) * sizeof(float));
     if (st == ADZE_OK) st = start(ctx, s, opts, tables);
     if (st == ADZE_OK && start_host) st = adze_cuda_read(ctx, start_host, s.m, (size_t)N * sizeof(float));

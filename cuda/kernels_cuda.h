@@ -54,6 +54,7 @@ adze_status adze_cuda_optim_update(adze_ctx *ctx, const adze_optim_update *u);
 /* map_post.cu, normalize.cu: see core/backend.h. */
 adze_status adze_cuda_map_post(adze_ctx *ctx, const float *x_host, int64_t B, int64_t h, int64_t w, int64_t H, int64_t W, double sigma,
                                bool align_corners, float *y_host);
+size_t adze_cuda_map_post_bytes(const adze_ctx *ctx, int64_t B, int64_t h, int64_t w, int64_t H, int64_t W, double sigma);
 adze_status adze_cuda_normalize(adze_ctx *ctx, const unsigned char *rgb_host, int64_t n_pixels, const float *table_host, float *y);
 
 /* knn.cu: see core/backend.h. */
@@ -61,10 +62,12 @@ adze_status adze_cuda_bank_create(adze_ctx *ctx, void **bank, const float *rows_
 void adze_cuda_bank_destroy(adze_ctx *ctx, void *bank);
 adze_status adze_cuda_bank_query(adze_ctx *ctx, const void *bank, const float *q, int64_t Q, int k, float *dist_host, int32_t *idx_host,
                                  adze_bank_stats *stats);
+size_t adze_cuda_bank_query_bytes(const adze_ctx *ctx, const void *bank, int64_t Q, int k);
 
 /* kcenter.cu: see core/backend.h. */
 adze_status adze_cuda_kcenter(adze_ctx *ctx, const float *x_host, int64_t N, int64_t d, int64_t K, const adze_kcenter_opts *opts, int64_t *picks_host,
                               float *start_host, float *rest_host);
+size_t adze_cuda_kcenter_bytes(const adze_ctx *ctx, int64_t N, int64_t d, int64_t K, int64_t n_starts);
 
 #ifdef __cplusplus
 }

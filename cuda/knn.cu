@@ -482,10 +482,10 @@ int64_t padded(int64_t n) { return pieces(n, TILE) * TILE; }
 
 unsigned warp_blocks(int64_t rows) { return (unsigned)pieces(rows, THREADS / 32); }
 
-template <class T> adze_status device_array(adze_ctx *ctx, int64_t n, const char *what, T **out)
+template <class T> adze_status device_array(adze_ctx *ctx, int64_t n, T **out)
 {
     void *p;
-    const adze_status st = adze_cuda_alloc(ctx, (size_t)n * sizeof(T), what, &p);
+    const adze_status st = adze_cuda_alloc(ctx, (size_t)n * sizeof(T), ADZE_BLOCK_BANK, &p);
     *out = static_cast<T *>(p);
     return st;
 }
@@ -658,6 +658,15 @@ adze_status check_queries(adze_ctx *ctx, const bank *b, const workspace &w, cons
     return st;
 }
 
+size_t query_bytes(const adze_ctx *ctx, const bank *b, int64_t Q, int k)
+{
+    const int64_t part = Q < QUERY_PART ? Q : QUERY_PART;
+    cutter count = { NULL, 0 }, rest = { NULL, 0 };
+    cut(ctx, b, part, k, &count);
+    if (part > 0 && Q % part > 0) cut(ctx, b, Q % part, k, &rest); /* fewer queries may be split more */
+    return rest.used > count.used ? rest.used : count.used;
+}
+
 } /* namespace */
 
 adze_status adze_cuda_bank_create(adze_ctx *ctx, void **out, const float *rows_host, int64_t M, int64_t D, adze_knn_precision precision)
@@ -669,12 +678,12 @@ adze_status adze_cuda_bank_create(adze_ctx *ctx, void **out, const float *rows_h
     if (!b) return adze_fail(ADZE_ENOMEM, "bank: %zu host bytes", sizeof *b);
     b->M = M, b->D = D, b->scale = 1.0f;
     b->Dp = precision == ADZE_KNN_F32 ? 0 : pieces(D, STEP) * STEP;
-    adze_status st = device_array(ctx, M * D, "the memory bank", &b->rows);
-    if (st == ADZE_OK) st = device_array(ctx, D, "the memory bank's mean", &b->mean);
-    if (st == ADZE_OK) st = device_array(ctx, M, "the memory bank's norms", &b->init);
-    if (st == ADZE_OK && b->Dp > 0) st = device_array(ctx, padded(M) * b->Dp, "the memory bank in float16", &b->packed);
-    if (st == ADZE_OK) st = device_array(ctx, M, "the memory bank's norms", &info);
-    if (st == ADZE_OK) st = device_array(ctx, 1, "a number", &scratch);
+    adze_status st = device_array(ctx, M * D, &b->rows);
+    if (st == ADZE_OK) st = device_array(ctx, D, &b->mean);
+    if (st == ADZE_OK) st = device_array(ctx, M, &b->init);
+    if (st == ADZE_OK && b->Dp > 0) st = device_array(ctx, padded(M) * b->Dp, &b->packed);
+    if (st == ADZE_OK) st = device_array(ctx, M, &info);
+    if (st == ADZE_OK) st = device_array(ctx, 1, &scratch);
     if (st == ADZE_OK) st = fill(ctx, b, rows_host, info, scratch);
     adze_cuda_free(ctx, info);
     adze_cuda_free(ctx, scratch);
@@ -692,6 +701,13 @@ void adze_cuda_bank_destroy(adze_ctx *ctx, void *p)
     adze_free(b);
 }
 
+size_t adze_cuda_bank_query_bytes(const adze_ctx *ctx, const void *p, int64_t Q, int k)
+{
+    const bank *b = static_cast<const bank *>(p);
+    const size_t n_bytes = query_bytes(ctx, b, Q, k);
+    return n_bytes > b->work_bytes ? n_bytes - b->work_bytes : 0;
+}
+
 adze_status adze_cuda_bank_query(adze_ctx *ctx, const void *p, const float *q, int64_t Q, int k, float *dist_host, int32_t *idx_host, adze_bank_stats *stats)
 {
     bank *b = static_cast<bank *>(const_cast<void *>(p)); /* its workspace grows */
@@ -701,17 +717,14 @@ adze_status adze_cuda_bank_query(adze_ctx *ctx, const void *p, const float *q, i
     done.queries = Q;
     if (k < 1 || k > most || Q < 0 || Q > INT32_MAX)
         return adze_fail(ADZE_EINVAL, "bank: k=%d Q=%" PRId64 ", want 1 <= k <= %" PRId64, k, Q, most);
-    cutter count = { NULL, 0 }, rest = { NULL, 0 };
-    cut(ctx, b, part, k, &count);
-    if (part > 0 && Q % part > 0) cut(ctx, b, Q % part, k, &rest); /* fewer queries may be split more */
-    if (rest.used > count.used) count = rest;
+    const size_t work_bytes = query_bytes(ctx, b, Q, k);
     adze_status st = ADZE_OK;
-    if (count.used > b->work_bytes) {
+    if (work_bytes > b->work_bytes) {
         void *block = NULL;
         adze_cuda_free(ctx, b->work);
         b->work = NULL, b->work_bytes = 0;
-        st = adze_cuda_alloc(ctx, count.used, "nearest neighbours", &block);
-        if (st == ADZE_OK) b->work = static_cast<unsigned char *>(block), b->work_bytes = count.used;
+        st = adze_cuda_alloc(ctx, work_bytes, ADZE_BLOCK_QUERIES, &block);
+        if (st == ADZE_OK) b->work = static_cast<unsigned char *>(block), b->work_bytes = work_bytes;
     }
     const size_t host_bytes = (size_t)part * (sizeof(row_info) + sizeof(int64_t) + 1);
     row_info *info = static_cast<row_info *>(adze_malloc(host_bytes));

@@ -82,7 +82,18 @@ adze_status launch(adze_ctx *ctx, const maps &m, int64_t B, int64_t h, int64_t w
 constexpr int64_t PART = 64; /* maps on the device at once */
 constexpr int64_t MAX_SIDE = 65535; /* of a grid */
 
+size_t block_bytes(int64_t B, int64_t h, int64_t w, int64_t H, int64_t W, double sigma)
+{
+    const int64_t part = B < PART ? B : PART;
+    return ((size_t)adze_map_radius(sigma) + 1) * sizeof(double) + (size_t)(part * (2 * H * W + h * w)) * sizeof(float);
+}
+
 } /* namespace */
+
+size_t adze_cuda_map_post_bytes(const adze_ctx *ctx, int64_t B, int64_t h, int64_t w, int64_t H, int64_t W, double sigma)
+{
+    return block_bytes(B, h, w, H, W, sigma) + adze_cuda_reserve_bytes(ctx, (size_t)((B < PART ? B : PART) * h * w) * sizeof(float));
+}
 
 adze_status adze_cuda_map_post(adze_ctx *ctx, const float *x_host, int64_t B, int64_t h, int64_t w, int64_t H, int64_t W, double sigma,
                                bool align_corners, float *y_host)
@@ -91,12 +102,12 @@ adze_status adze_cuda_map_post(adze_ctx *ctx, const float *x_host, int64_t B, in
         return adze_fail(ADZE_EINVAL, "map: %" PRId64 " of %" PRId64 " x %" PRId64 " to %" PRId64 " x %" PRId64 ", sigma %g", B, h, w, H, W, sigma);
     const int r = adze_map_radius(sigma);
     const int64_t part = B < PART ? B : PART;
-    const size_t weight_bytes = ((size_t)r + 1) * sizeof(double), map_bytes = (size_t)(part * H * W) * sizeof(float);
+    const size_t weight_bytes = ((size_t)r + 1) * sizeof(double);
     void *block = NULL;
     double *weight = static_cast<double *>(adze_malloc(weight_bytes));
     if (!weight) return adze_fail(ADZE_ENOMEM, "map: %zu host bytes", weight_bytes);
     adze_map_weights(sigma, weight);
-    adze_status st = adze_cuda_alloc(ctx, weight_bytes + 2 * map_bytes + (size_t)(part * h * w) * sizeof(float), "anomaly maps", &block);
+    adze_status st = adze_cuda_alloc(ctx, block_bytes(B, h, w, H, W, sigma), ADZE_BLOCK_MAPS, &block);
     if (st == ADZE_OK) {
         maps m;
         m.weight = static_cast<double *>(block);

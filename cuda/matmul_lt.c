@@ -171,7 +171,7 @@ static adze_status time_algorithms(matmul_lt *p, const cublasLtMatmulHeuristicRe
     *best = -1;
     for (int i = 0; i < 5; i++) {
         void *block;
-        TRY(adze_cuda_alloc(p->ctx, n_bytes[i], "timing matrix products", &block));
+        TRY(adze_cuda_alloc(p->ctx, n_bytes[i], ADZE_BLOCK_TIMING, &block));
         memory[i] = block;
         if (i < 4) TRY(adze_cuda_check(cudaMemsetAsync(block, 0, n_bytes[i], adze_cuda_stream(p->ctx)), "timing"));
     }

@@ -38,7 +38,7 @@ adze_status adze_cuda_normalize(adze_ctx *ctx, const unsigned char *rgb_host, in
     if (n == 0) return ADZE_OK;
     if (blocks > CELL_MAX_BLOCKS) return adze_fail(ADZE_ESHAPE, "%" PRId64 " pixels are too many", n_pixels);
     memcpy(values.v, table_host, sizeof values.v);
-    adze_status st = adze_cuda_alloc(ctx, (size_t)n, "pictures", &rgb);
+    adze_status st = adze_cuda_alloc(ctx, (size_t)n, ADZE_BLOCK_UPLOADS, &rgb);
     if (st == ADZE_OK) st = adze_cuda_write(ctx, rgb, rgb_host, (size_t)n);
     if (st == ADZE_OK)
         st = adze_cuda_check(ADZE_LAUNCH(normalize_kernel, dim3((unsigned)blocks), dim3(CELL_THREADS), 0, adze_cuda_stream(ctx), values,

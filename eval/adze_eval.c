@@ -194,6 +194,9 @@ static adze_status evaluate_one(run *r, int64_t i)
     char what[96];
     snprintf(what, sizeof what, "scoring %s, %" PRId64 " pictures", r->name[i], n_items);
     TRY(adze_program_memory(r->p, memory, what));
+    adze_memory_item on_device[ADZE_MEMORY_ITEMS] = { { NULL, 0 } };
+    if (m.method->device_memory) m.method->device_memory(m.model, n_items, on_device);
+    TRY(adze_program_device_memory(r->p, r->ctx, on_device, what));
     if (adze_options_flag(o, "dry-run")) goto done;
 
     evaluate_opts opts = {

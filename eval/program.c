@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/device_memory.h"
 #include "core/file.h"
 #include "core/interrupt.h"
 #include "core/memory.h"
@@ -277,6 +278,41 @@ adze_status adze_program_memory(adze_program *p, const adze_memory_item *items, 
                      "%s needs %s, %s is %s; the largest part is %s with %s: a larger --memory-limit, a smaller --size or fewer pictures help",
                      what, adze_program_bytes(now + more), over_limit ? "--memory-limit" : "the machine's memory",
                      adze_program_bytes(over_limit ? limit : machine), largest_name, adze_program_bytes(largest));
+}
+
+static size_t sum_of(const adze_memory_item *items)
+{
+    size_t n_bytes = 0;
+    for (; items->what; items++) n_bytes += items->n_bytes;
+    return n_bytes;
+}
+
+bool adze_program_fits_device(const adze_ctx *ctx, const adze_memory_item *items)
+{
+    adze_device_memory m;
+    return adze_ctx_memory(ctx, &m) && sum_of(items) <= m.free_bytes;
+}
+
+adze_status adze_program_device_memory(adze_program *p, const adze_ctx *ctx, const adze_memory_item *items, const char *what)
+{
+    adze_text t = ADZE_TEXT_EMPTY;
+    adze_device_memory m;
+    size_t more = sum_of(items);
+    const adze_memory_item *largest = items;
+    if (!adze_ctx_memory(ctx, &m)) return ADZE_OK;
+    for (int b = 0; b < ADZE_BLOCKS; b++)
+        if (m.of[b] > 0) adze_text_printf(&t, "%s%s %s", t.n_bytes ? ", " : "", adze_block_name((adze_block)b), adze_program_bytes(m.of[b]));
+    for (; items->what; items++) {
+        adze_text_printf(&t, ", %s %s to come", items->what, adze_program_bytes(items->n_bytes));
+        if (items->n_bytes > largest->n_bytes) largest = items;
+    }
+    p->planned_device_bytes = m.live_bytes + more > m.peak_bytes ? m.live_bytes + more : m.peak_bytes;
+    adze_log_write(&p->log, ADZE_LOG_INFO, "device memory of %s: %s (%s); %s of %s are free", what, adze_program_bytes(p->planned_device_bytes),
+                   t.s ? t.s : "", adze_program_bytes(m.free_bytes), adze_program_bytes(m.total_bytes));
+    adze_text_destroy(&t);
+    if (more <= m.free_bytes) return ADZE_OK;
+    return adze_fail(ADZE_ENOMEM, "%s needs %zu more bytes of device memory, %zu are free; the largest part is %s with %zu bytes: a smaller --size or --batch helps",
+                     what, more, m.free_bytes, largest->what, largest->n_bytes);
 }
 
 adze_status adze_program_output(adze_program *p, const char *folder, const char *marker)

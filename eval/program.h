@@ -39,6 +39,7 @@ typedef struct {
     double started;      /* adze_clock_seconds() */
     const char *command; /* the command line, quoted; owned */
     size_t planned_bytes; /* what adze_program_memory() said last */
+    size_t planned_device_bytes; /* the same of adze_program_device_memory() */
 } adze_program;
 
 /* Parses and prepares. False: *exit_code is the program's status and everything is closed. Installs the interrupt flag and
@@ -53,6 +54,11 @@ bool adze_program_step(void *program, const char *what, int64_t done, int64_t to
 adze_status adze_program_check_interrupt(void);
 /* Says what will be held at once, and refuses if it cannot fit below --memory-limit or in the machine's memory. */
 adze_status adze_program_memory(adze_program *p, const adze_memory_item *items, const char *what);
+/* The same for a device with memory of its own: what is held there by purpose, and `items` that are yet to come, beside what
+ * is free. Nothing is said of devices that compute in host memory. */
+adze_status adze_program_device_memory(adze_program *p, const adze_ctx *ctx, const adze_memory_item *items, const char *what);
+/* Whether the items fit into what the device has free; false where it has no memory of its own. */
+bool adze_program_fits_device(const adze_ctx *ctx, const adze_memory_item *items);
 /* Whether the items fit below --memory-limit and in what the system has available now. */
 bool adze_program_fits(const adze_memory_item *items);
 /* Refuses a folder that holds results (the file `marker`), unless --force; creates it. */

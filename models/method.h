@@ -65,7 +65,7 @@ typedef struct {
 
 typedef struct adze_model adze_model; /* opaque: one per method and category */
 
-/* Host memory that a phase will hold at once beyond what is allocated already; `what` NULL ends the list. */
+/* Memory that a phase will hold at once beyond what is allocated already; `what` NULL ends the list. */
 typedef struct {
     const char *what;
     size_t n_bytes;
@@ -175,6 +175,8 @@ typedef struct adze_method {
     bool (*scores_images)(const adze_model *m);
     /* What fitting on n_images will allocate. */
     void (*memory)(const adze_model *m, int64_t n_images, adze_memory_item items[ADZE_MEMORY_ITEMS]);
+    /* The same of a device with memory of its own: what fitting, or scoring a batch, will allocate there. NULL: nothing. */
+    void (*device_memory)(const adze_model *m, int64_t n_images, adze_memory_item items[ADZE_MEMORY_ITEMS]);
     /* Methods with a recipe, models with setup->fit. */
     void (*training)(adze_model *m, int64_t epochs, adze_training *out);
     /* Fills an input that is not per picture, in its shape, for the run that comes next. NULL if there is none. */

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/device_memory.h"
 #include "core/hash.h"
 #include "core/kcenter.h"
 #include "core/knn.h"
@@ -279,6 +280,22 @@ static void patchcore_memory(const adze_model *m, int64_t n_images, adze_memory_
     items[n] = (adze_memory_item){ NULL, 0 };
 }
 
+static void patchcore_device_memory(const adze_model *m, int64_t n_images, adze_memory_item items[ADZE_MEMORY_ITEMS])
+{
+    int n = 0;
+    const adze_ctx *ctx = m->setup.ctx;
+    int64_t N = n_images * m->h * m->w, Q = rows_per_batch(m), d = m->projection_dim > 0 ? m->projection_dim : m->D;
+    if (m->setup.fit && m->sampler != SAMPLER_NONE)
+        items[n++] = (adze_memory_item){ adze_block_name(ADZE_BLOCK_SELECTION),
+                                         adze_kcenter_device_bytes(ctx, N, d, adze_kcenter_count(m->coreset, N), m->n_starts < N ? m->n_starts : N) };
+    if (m->bank) {
+        items[n++] = (adze_memory_item){ adze_block_name(ADZE_BLOCK_QUERIES), adze_bank_query_device_bytes(m->bank, Q, (int)m->neighbours) };
+        items[n++] = (adze_memory_item){ adze_block_name(ADZE_BLOCK_MAPS),
+                                         adze_map_device_bytes(ctx, m->setup.batch, m->h, m->w, m->setup.H, m->setup.W, m->sigma) };
+    }
+    items[n] = (adze_memory_item){ NULL, 0 };
+}
+
 static void patchcore_choose(const adze_model *m, int64_t n_images, bool *keep)
 {
     for (int64_t i = 0; i < n_images; i++) keep[i] = true;
@@ -536,6 +553,7 @@ const adze_method adze_patchcore = {
     .create = patchcore_create,
     .destroy = patchcore_destroy,
     .memory = patchcore_memory,
+    .device_memory = patchcore_device_memory,
     .fit_choose = patchcore_choose,
     .fit_begin = patchcore_fit_begin,
     .fit_add = patchcore_fit_add,

@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "core/device_memory.h"
 #include "core/map_post.h"
 #include "core/memory.h"
 #include "core/noise.h"
@@ -144,6 +145,17 @@ static void simplenet_memory(const adze_model *m, int64_t n_images, adze_memory_
     items[0] = (adze_memory_item){ NULL, 0 }; /* the trainer knows its plans */
 }
 
+static void simplenet_device_memory(const adze_model *m, int64_t n_images, adze_memory_item items[ADZE_MEMORY_ITEMS])
+{
+    const adze_model_setup *s = &m->setup;
+    (void)n_images;
+    items[0] = (adze_memory_item){ NULL, 0 };
+    items[1] = (adze_memory_item){ NULL, 0 };
+    if (!s->fit)
+        items[0] = (adze_memory_item){ adze_block_name(ADZE_BLOCK_MAPS),
+                                       adze_map_device_bytes(s->ctx, s->batch, m->features.h, m->features.w, s->H, s->W, m->sigma) };
+}
+
 static adze_status simplenet_save(const adze_model *m, const adze_tensor_sink *sink)
 {
     return model_params_save(m->params, "", sink);
@@ -213,6 +225,7 @@ const adze_method adze_simplenet = {
     .training = simplenet_training,
     .fill = simplenet_fill,
     .memory = simplenet_memory,
+    .device_memory = simplenet_device_memory,
     .save = simplenet_save,
     .load = simplenet_load,
     .score = simplenet_score,

@@ -9,6 +9,7 @@
 #include "checkpoints/model_file.h"
 #include "checkpoints/weights.h"
 #include "core/clock.h"
+#include "core/device_memory.h"
 #include "core/file.h"
 #include "core/memory.h"
 #include "datasets/dataset.h"
@@ -335,6 +336,9 @@ static adze_status gather_model(run *r, adze_model *m, const fit_work *w, fit_re
     char what[96];
     snprintf(what, sizeof what, "fitting %s on %" PRId64 " pictures", w->name, n_order);
     TRY(adze_program_memory(r->p, memory, what));
+    memory[0] = (adze_memory_item){ NULL, 0 };
+    if (r->method->device_memory) r->method->device_memory(m, n_order, memory);
+    TRY(adze_program_device_memory(r->p, r->ctx, memory, what));
     if (adze_options_flag(r->p->options, "dry-run")) goto done;
 
     TRY(r->method->fit_begin(m, n_order));
@@ -472,7 +476,10 @@ static adze_status fit_model(run *r, fit_work w)
     double seconds = adze_clock_seconds() - start;
     adze_log_write(&r->p->log, ADZE_LOG_INFO, "%s: %s, %.1f s (%.1f images/s, %.1f s waiting for pictures)", w.name,
                    facts.s ? facts.s : "", seconds, result.images_per_s, result.waited_s);
-    run_record_class(&r->record, w.name, result.n_images, seconds, r->p->planned_bytes, adze_program_peak_bytes(), facts.s ? facts.s : "");
+    adze_device_memory device;
+    adze_ctx_memory(r->ctx, &device);
+    const run_memory memory = { r->p->planned_bytes, adze_program_peak_bytes(), r->p->planned_device_bytes, device.peak_bytes };
+    run_record_class(&r->record, w.name, result.n_images, seconds, &memory, facts.s ? facts.s : "");
 done:
     if (m) r->method->destroy(m);
     textures_destroy(pasted);

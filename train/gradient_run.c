@@ -197,6 +197,8 @@ static adze_status check_memory(gradient_state *g)
     }
     snprintf(what, sizeof what, "training %s on %" PRId64 " pictures", o->name, o->train.n);
     TRY(adze_program_memory(o->p, memory, what));
+    trainer_device_memory(g->t, memory);
+    TRY(adze_program_device_memory(o->p, o->train.ctx, memory, what));
 done:
     return st;
 }

@@ -129,7 +129,7 @@ static int64_t cut(const adze_optim *o, const int *group, adze_optim_piece *to)
 
 static adze_status zeros(adze_ctx *ctx, size_t n_bytes, void **out)
 {
-    adze_status st = ctx->backend->alloc(ctx, n_bytes, out);
+    adze_status st = ctx->backend->alloc(ctx, n_bytes, ADZE_BLOCK_OPTIMISER, out);
     return st == ADZE_OK ? ctx->backend->clear(ctx, *out, n_bytes) : st;
 }
 
@@ -165,10 +165,10 @@ adze_status adze_optim_create(adze_optim **out, adze_params *params, const adze_
     size_t piece_bytes = (size_t)o->n_pieces * sizeof *pieces;
     REQUIRE(pieces = adze_malloc(piece_bytes), ADZE_ENOMEM, "optimiser: %zu host bytes", piece_bytes);
     cut(o, group, pieces);
-    TRY(b->alloc(o->ctx, piece_bytes, &o->pieces));
+    TRY(b->alloc(o->ctx, piece_bytes, ADZE_BLOCK_OPTIMISER, &o->pieces));
     TRY(b->write(o->ctx, o->pieces, pieces, piece_bytes));
-    TRY(b->alloc(o->ctx, (size_t)o->n_pieces * sizeof(double), &o->partial));
-    TRY(b->alloc(o->ctx, sizeof(double), &o->norm));
+    TRY(b->alloc(o->ctx, (size_t)o->n_pieces * sizeof(double), ADZE_BLOCK_OPTIMISER, &o->partial));
+    TRY(b->alloc(o->ctx, sizeof(double), ADZE_BLOCK_OPTIMISER, &o->norm));
     for (int s = 0; s < o->n_states; s++) TRY(zeros(o->ctx, (size_t)o->span * sizeof(float), &o->state[s]));
     *out = o;
     o = NULL;

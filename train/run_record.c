@@ -30,13 +30,16 @@ void run_record_text(run_record *r, const char *key, const char *value)
     member(&r->fields, key, value);
 }
 
-void run_record_class(run_record *r, const char *name, int64_t n_images, double seconds, size_t planned_bytes, size_t measured_bytes,
-                      const char *facts)
+void run_record_class(run_record *r, const char *name, int64_t n_images, double seconds, const run_memory *memory, const char *facts)
 {
     adze_text_append(&r->classes, r->classes.n_bytes ? ",\n    " : "\n    ");
     adze_text_json(&r->classes, name);
-    adze_text_printf(&r->classes, ": {\"images\": %" PRId64 ", \"seconds\": %.3f, \"planned_memory_bytes\": %zu, \"peak_memory_bytes\": %zu, \"facts\": ",
-                     n_images, seconds, planned_bytes, measured_bytes);
+    adze_text_printf(&r->classes, ": {\"images\": %" PRId64 ", \"seconds\": %.3f, \"planned_memory_bytes\": %zu, \"peak_memory_bytes\": %zu, ",
+                     n_images, seconds, memory->planned_bytes, memory->measured_bytes);
+    if (memory->planned_device_bytes > 0 || memory->measured_device_bytes > 0)
+        adze_text_printf(&r->classes, "\"planned_device_memory_bytes\": %zu, \"peak_device_memory_bytes\": %zu, ", memory->planned_device_bytes,
+                         memory->measured_device_bytes);
+    adze_text_append(&r->classes, "\"facts\": ");
     adze_text_json(&r->classes, facts);
     adze_text_append(&r->classes, "}");
 }

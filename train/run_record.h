@@ -17,9 +17,12 @@ typedef struct {
 
 void run_record_destroy(run_record *r);
 void run_record_text(run_record *r, const char *key, const char *value);
-/* planned_bytes: the peak of memory that was announced; measured_bytes: the one that the system saw. */
-void run_record_class(run_record *r, const char *name, int64_t n_images, double seconds, size_t planned_bytes, size_t measured_bytes,
-                      const char *facts);
+/* Peaks of memory that were announced, and those that were seen: of the host by the system, of a device with memory of its own
+ * by what was allocated there (both 0: there is none, nothing is written). */
+typedef struct {
+    size_t planned_bytes, measured_bytes, planned_device_bytes, measured_device_bytes;
+} run_memory;
+void run_record_class(run_record *r, const char *name, int64_t n_images, double seconds, const run_memory *memory, const char *facts);
 /* Takes over the classes that another process recorded; NULL or "": none. */
 void run_record_join(run_record *r, const char *classes);
 /* {"key": value, ...} of every option; numbers and flags unquoted, unset ones null. */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/device_memory.h"
 #include "core/interrupt.h"
 #include "core/memory.h"
 #include "core/philox.h"
@@ -326,10 +327,17 @@ void trainer_memory(const trainer *t, adze_memory_item items[ADZE_MEMORY_ITEMS])
                                          adze_feature_cache_bytes(t->o.n, t->value, t->split.n_cuts) };
     if (trainer_uses_cache(t) == CACHE_FILE)
         items[n++] = (adze_memory_item){ "tables of the feature cache", adze_feature_cache_table_bytes(t->o.n, t->split.n_cuts) };
-    items[n++] = (adze_memory_item){ "activations", arenas };
+    adze_device_memory device;
+    if (!adze_ctx_memory(t->o.ctx, &device)) items[n++] = (adze_memory_item){ "activations", arenas };
     items[n++] = (adze_memory_item){ "weights and gradients as the kernels want them", kernels };
     items[n++] = (adze_memory_item){ "pictures ahead", adze_loader_queue_bytes(&loader) };
     items[n] = (adze_memory_item){ NULL, 0 };
+}
+
+void trainer_device_memory(const trainer *t, adze_memory_item items[ADZE_MEMORY_ITEMS])
+{
+    (void)t;
+    items[0] = (adze_memory_item){ NULL, 0 };
 }
 
 /* ---- pictures ---- */

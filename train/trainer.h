@@ -59,6 +59,8 @@ void trainer_destroy(trainer *t);
 int64_t trainer_steps_per_epoch(const trainer *t);
 /* Host memory that the rest of the work will take: the cache; for the check before the start. */
 void trainer_memory(const trainer *t, adze_memory_item items[ADZE_MEMORY_ITEMS]);
+/* The same of a device with memory of its own, where plans are placed already. */
+void trainer_device_memory(const trainer *t, adze_memory_item items[ADZE_MEMORY_ITEMS]);
 /* All of them; *n is their number. Borrowed. */
 adze_optim *const *trainer_optimizers(trainer *t, int *n);
 adze_params *trainer_params(trainer *t);

@@ -28,13 +28,13 @@ static void cpu_close(adze_ctx *ctx)
     adze_onednn_close(ctx->state);
 }
 
-static adze_status cpu_alloc(adze_ctx *ctx, size_t n_bytes, void **out)
+static adze_status cpu_alloc(adze_ctx *ctx, size_t n_bytes, adze_block block, void **out)
 {
     (void)ctx;
     *out = adze_malloc(n_bytes);
     if (!*out)
-        return adze_fail(ADZE_ENOMEM, "%zu host bytes for tensors (limit %zu, in use %zu); a smaller --batch or a larger --memory-limit helps",
-                         n_bytes, adze_memory_limit(), adze_memory_live_bytes());
+        return adze_fail(ADZE_ENOMEM, "%s: %zu host bytes (limit %zu, in use %zu); a larger --memory-limit helps; %s",
+                         adze_block_name(block), n_bytes, adze_memory_limit(), adze_memory_live_bytes(), adze_block_remedy(block));
     return ADZE_OK;
 }
 

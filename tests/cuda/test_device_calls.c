@@ -57,7 +57,7 @@ static float *random_floats(int64_t n, uint32_t item)
 static void *on(adze_ctx *ctx, const void *host, size_t n_bytes)
 {
     void *p;
-    OK(ctx->backend->alloc(ctx, n_bytes, &p));
+    OK(ctx->backend->alloc(ctx, n_bytes, ADZE_BLOCK_OTHER, &p));
     OK(ctx->backend->write(ctx, p, host, n_bytes));
     return p;
 }
@@ -319,7 +319,7 @@ static void pixels_follow_the_table(void **state)
             rgb[k] = (unsigned char)adze_philox_u32((adze_philox){ .seed = 5, .stream = ADZE_STREAM_TEST }, (uint64_t)k);
         for (int s = 0; s < N_SCHEDULES; s++) {
             assert_true(cusim_set_schedule(schedules[s]));
-            OK(device->backend->alloc(device, (size_t)n * sizeof *y, (void **)&to));
+            OK(device->backend->alloc(device, (size_t)n * sizeof *y, ADZE_BLOCK_OTHER, (void **)&to));
             OK(device->backend->normalize(device, rgb, sizes[i], table, to));
             OK(device->backend->read(device, y, to, (size_t)n * sizeof *y));
             device->backend->free(device, to);

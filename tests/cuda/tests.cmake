@@ -29,9 +29,11 @@ set_tests_properties(cuda/golden-ops cuda/golden-rd cuda/golden-patchcore PROPER
 
 add_test(NAME cuda/spills COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/cuda/spills.sh ${CMAKE_BINARY_DIR}/cuda)
 set_tests_properties(cuda/spills PROPERTIES SKIP_RETURN_CODE 77)
-add_test(NAME cuda/test_device COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_device.sh $<TARGET_FILE_DIR:adze-train>
-         ${CMAKE_BINARY_DIR}/tests/make_weights)
-set_tests_properties(cuda/test_device PROPERTIES TIMEOUT 600)
+foreach(name device device_memory)
+  add_test(NAME cuda/test_${name} COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_${name}.sh $<TARGET_FILE_DIR:adze-train>
+           ${CMAKE_BINARY_DIR}/tests/make_weights)
+  set_tests_properties(cuda/test_${name} PROPERTIES TIMEOUT 600)
+endforeach()
 add_dependencies(adze-train adze_cusim) # so that a build of the programs can be tested with it
 
 # Every kernel at the benchmark's shapes, made small, agrees with another implementation.

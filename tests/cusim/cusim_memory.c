@@ -26,7 +26,7 @@ typedef struct {
 cusim_space cusim_memory;
 static range_list live, freed, pinned; /* pinned: offsets are addresses */
 static range opened; /* what the host may touch now */
-static size_t next_at = ALIGN, used_bytes, total_bytes = DEFAULT_BYTES;
+static size_t next_at = ALIGN, used_bytes, most_bytes, total_bytes = DEFAULT_BYTES;
 static int n_open;
 static struct sigaction other_handler;
 
@@ -277,6 +277,7 @@ static cudaError_t allocate(void **p, size_t n_bytes)
         else i++;
     next_at = (at + n_bytes + 2 * ALIGN - 1) / ALIGN * ALIGN;
     used_bytes += n_bytes;
+    if (used_bytes > most_bytes) most_bytes = used_bytes;
     if (n_open > 0) open_live();
     memset(cusim_memory.state + at, CUSIM_LIVE, n_bytes);
     *p = cusim_memory.base + at;
@@ -300,6 +301,16 @@ bool cusim_release(void *p)
     size_t first = (at + PAGE - 1) / PAGE * PAGE, end = (at + r.n_bytes) / PAGE * PAGE;
     if (first < end) madvise(cusim_memory.base + first, end - first, MADV_DONTNEED);
     return true;
+}
+
+/* ADZE_CUSIM_PEAK=FILE: adds a line with the most bytes that were allocated at once when the program ends. */
+__attribute__((destructor)) static void write_peak(void)
+{
+    const char *path = getenv("ADZE_CUSIM_PEAK");
+    FILE *f = path && most_bytes > 0 ? fopen(path, "a") : NULL;
+    if (!f) return;
+    fprintf(f, "%zu\n", most_bytes);
+    fclose(f);
 }
 
 cudaError_t cudaMalloc(void **p, size_t n_bytes)
