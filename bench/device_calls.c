@@ -128,7 +128,7 @@ static adze_status create_neighbours(device_call *c)
     TRY(adze_bank_seal(c->bank));
     if (adze_bank_on_device(c->bank)) {
         const size_t n_bytes = (size_t)(Q * D) * sizeof *c->x;
-        TRY(c->ctx->backend->alloc(c->ctx, n_bytes, &c->q));
+        TRY(c->ctx->backend->alloc(c->ctx, n_bytes, ADZE_BLOCK_QUERIES, &c->q));
         TRY(c->ctx->backend->write(c->ctx, c->q, c->x, n_bytes));
     }
 done:
@@ -164,7 +164,7 @@ static adze_status create_pixels(device_call *c)
     REQUIRE((c->rgb = adze_malloc((size_t)c->n_result)) && (c->result = adze_calloc((size_t)c->n_result, sizeof *c->result)), ADZE_ENOMEM,
             "no memory for pictures");
     for (int64_t i = 0; i < c->n_result; i++) c->rgb[i] = (unsigned char)adze_philox_u32(r, (uint64_t)i);
-    TRY(c->ctx->backend->alloc(c->ctx, (size_t)c->n_result * sizeof *c->result, &c->y));
+    TRY(c->ctx->backend->alloc(c->ctx, (size_t)c->n_result * sizeof *c->result, ADZE_BLOCK_OTHER, &c->y));
 done:
     return st;
 }
