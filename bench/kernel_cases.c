@@ -227,6 +227,20 @@ static adze_value build_cosine(adze_graph *g, kernel_size s, int which)
     return which == 0 ? adze_cosine_loss(g, x, z) : which == 1 ? adze_cosine_map(g, x, z) : adze_cosine_map_loss(g, x, z);
 }
 
+/* A fibre of CFlow: 256 rows of its first level, of its third one for the likelihood. */
+static adze_value build_flow(adze_graph *g, kernel_size s, int which)
+{
+    const int64_t R = kernel_rows(s, 256), C = which == 3 ? 2048 : 512, P = 128, M = 2 * (C / 2 + P);
+    if (which >= 2) return adze_flow_logp(g, in(g, "x", ADZE_SHAPE(R * C + R)), C);
+    adze_coupling_opts o = ADZE_COUPLING_OPTS;
+    o.inverse = which == 1;
+    const adze_coupling_params p = { .w1 = param(g, "w1", ADZE_SHAPE(M, C / 2 + P), true), .b1 = param(g, "b1", ADZE_SHAPE(M), true),
+                                     .w2 = param(g, "w2", ADZE_SHAPE(C, M), true), .b2 = param(g, "b2", ADZE_SHAPE(C), true),
+                                     .scale = param(g, "scale", ADZE_SHAPE(1, C), true), .offset = param(g, "offset", ADZE_SHAPE(1, C), true),
+                                     .w_perm = param(g, "w_perm", ADZE_SHAPE(C, C), false) };
+    return adze_coupling(g, in(g, "x", ADZE_SHAPE(R * C + R)), in(g, "z", ADZE_SHAPE(R, P)), &p, &o);
+}
+
 static const kernel_case cases[] = {
     { "conv 7x7/2 3-64", build_conv, 0, true },          { "conv 3x3 64", build_conv, 1, true },
     { "conv 3x3/2 64-128", build_conv, 2, true },        { "conv 1x1/2 64-128", build_conv, 3, true },
@@ -284,6 +298,8 @@ static const kernel_case cases[] = {
     { "dice", build_segmentation, 0, true },             { "focal_prob", build_segmentation, 1, true },
     { "cross_entropy", build_segmentation, 2, true },    { "cosine loss", build_cosine, 0, true },
     { "cosine map", build_cosine, 1, true },             { "cosine map loss", build_cosine, 2, true },
+    { "coupling 512", build_flow, 0, true },             { "coupling 512 inverse", build_flow, 1, false },
+    { "flow_logp 512", build_flow, 2, true },            { "flow_logp 2048", build_flow, 3, true },
 };
 
 int kernel_case_count(void) { return sizeof cases / sizeof *cases; }

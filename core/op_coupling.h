@@ -4,6 +4,10 @@
 
 #include "core/op.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum {
     COUPLING_X, COUPLING_COND, COUPLING_W1, COUPLING_B1, COUPLING_W2, COUPLING_B2, COUPLING_SCALE, COUPLING_OFFSET, COUPLING_W_PERM,
     COUPLING_OPERANDS
@@ -30,4 +34,7 @@ static inline float *adze_coupling_subnet(const adze_call *c, const coupling_siz
 double adze_coupling_scale(double global_scale);
 double adze_coupling_scale_slope(double global_scale);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -398,6 +398,8 @@ static const adze_backend backend = {
         [ADZE_OP_focal_prob] = LIST(&adze_cuda_focal_prob),
         [ADZE_OP_dice] = LIST(&adze_cuda_dice),
         [ADZE_OP_topk] = LIST(&adze_cuda_topk),
+        [ADZE_OP_coupling] = LIST(&adze_cuda_coupling),
+        [ADZE_OP_flow_logp] = LIST(&adze_cuda_flow_logp),
     },
     .backward = {
         [ADZE_OP_conv2d] = LIST(&adze_cuda_conv2d_backward),
@@ -430,6 +432,8 @@ static const adze_backend backend = {
         [ADZE_OP_focal_prob] = LIST(&adze_cuda_focal_prob_backward),
         [ADZE_OP_dice] = LIST(&adze_cuda_dice_backward),
         [ADZE_OP_topk] = LIST(&adze_cuda_topk_backward),
+        [ADZE_OP_coupling] = LIST(&adze_cuda_coupling_backward),
+        [ADZE_OP_flow_logp] = LIST(&adze_cuda_flow_logp_backward),
     },
 };
 

@@ -27,9 +27,11 @@ extern const adze_kernel adze_cuda_batch_norm_train, adze_cuda_batch_norm_train_
 extern const adze_kernel adze_cuda_binary, adze_cuda_binary_backward;
 extern const adze_kernel adze_cuda_concat, adze_cuda_concat_backward;
 extern const adze_kernel adze_cuda_cosine, adze_cuda_cosine_backward;
+extern const adze_kernel adze_cuda_coupling, adze_cuda_coupling_backward;
 extern const adze_kernel adze_cuda_cross_entropy, adze_cuda_cross_entropy_backward;
 extern const adze_kernel adze_cuda_dice, adze_cuda_dice_backward;
 extern const adze_kernel adze_cuda_dropout_mask, adze_cuda_dropout_mask_backward;
+extern const adze_kernel adze_cuda_flow_logp, adze_cuda_flow_logp_backward;
 extern const adze_kernel adze_cuda_focal_prob, adze_cuda_focal_prob_backward;
 extern const adze_kernel adze_cuda_index_select, adze_cuda_index_select_backward;
 extern const adze_kernel adze_cuda_index_put, adze_cuda_index_put_backward;

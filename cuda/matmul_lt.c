@@ -72,7 +72,7 @@ static adze_status describe(matmul_lt *p)
     adze_status st = ADZE_OK;
     const matmul_problem *q = &p->problem;
     const cublasOperation_t ta = q->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, tb = q->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
-    const cublasLtEpilogue_t epilogue = q->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+    const cublasLtEpilogue_t epilogue = q->relu ? CUBLASLT_EPILOGUE_RELU_BIAS : q->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
     TRY(check(cublasLtMatmulDescCreate(&p->operation, compute_type(p->ctx), CUDA_R_32F), "an operation"));
     TRY(check(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_TRANSA, &ta, sizeof ta), "an operation"));
     TRY(check(cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_TRANSB, &tb, sizeof tb), "an operation"));
@@ -91,7 +91,7 @@ static adze_status ask(const matmul_lt *p, cublasLtHandle_t handle, cublasLtMatm
 {
     adze_status st = ADZE_OK;
     cublasLtMatmulPreference_t preference = NULL;
-    const uint32_t alignment = ALIGNMENT;
+    const uint32_t alignment = p->problem.unaligned ? (uint32_t)sizeof(float) : ALIGNMENT;
     static const cublasLtMatmulPreferenceAttributes_t aligned[] = {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
@@ -201,9 +201,9 @@ static adze_status make_key(const matmul_lt *p, int n, char key[MAX_KEY_BYTES])
     for (size_t i = 0; i < sizeof device.uuid.bytes; i++) at += snprintf(key + at, MAX_KEY_BYTES - (size_t)at, "%02x", device.uuid.bytes[i] & 0xff);
     snprintf(key + at, MAX_KEY_BYTES - (size_t)at,
              ", precision %d, of %d, %d%d, %" PRId64 "x%" PRId64 "x%" PRId64 "x%" PRId64 ", ld %" PRId64 " %" PRId64 " %" PRId64
-             ", strides %" PRId64 " %" PRId64 " %" PRId64 ", bias %d, add %d",
+             ", strides %" PRId64 " %" PRId64 " %" PRId64 ", bias %d, relu %d, add %d, unaligned %d",
              (int)p->ctx->opts.precision, n, q->transpose_a, q->transpose_b, q->m, q->n, q->k, q->batch, q->lda, q->ldb, q->ldd, q->stride_a,
-             q->stride_b, q->stride_d, q->bias, q->accumulate);
+             q->stride_b, q->stride_d, q->bias, q->relu, q->accumulate, q->unaligned);
     return ADZE_OK;
 }
 

@@ -14,6 +14,10 @@
 
 #include "core/backend.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct matmul_lt matmul_lt; /* opaque: owns descriptors */
 
 typedef struct {
@@ -22,7 +26,9 @@ typedef struct {
     int64_t lda, ldb, ldd;                    /* distances of columns as stored */
     int64_t stride_a, stride_b, stride_d;     /* distances of the matrices of a batch */
     bool bias;                                /* add a bias (m) to each column */
-    bool accumulate;                          /* add to D */
+    bool relu;                                /* ReLU behind the bias, which is there */
+    bool accumulate;                          /* add to D, before bias and ReLU */
+    bool unaligned;                           /* matrices may start at any float; without it, at multiples of 16 bytes */
 } matmul_problem;
 
 /* ADZE_EBACKEND if no algorithm supports it. */
@@ -34,5 +40,9 @@ adze_status matmul_lt_run(const matmul_lt *p, const float *a, const float *b, co
 
 /* The library handle of a context; created at the first use. */
 void matmul_lt_close(adze_ctx *ctx);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

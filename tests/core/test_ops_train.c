@@ -84,12 +84,12 @@ static const char *device(void)
     return name ? name : "cpu";
 }
 
-/* Matrix products run through libraries, and so does most of what flows do; others are no part of a trained method
+/* Matrix products run through libraries; others are no part of a trained method
  * yet; padding on one side alone is none of cuDNN's gradients. */
 static bool has_own_kernel(const char *op, const char *name)
 {
     if (strcmp(op, "conv2d") == 0 && strncmp(name, "conv1d_causal", strlen("conv1d_causal")) == 0) return false;
-    static const char *const products[] = { "linear", "matmul", "coupling", "flow_logp", "attention", "group_norm", "upfirdn_blur",
+    static const char *const products[] = { "linear", "matmul", "attention", "group_norm", "upfirdn_blur",
                                             "selective_scan" };
     for (size_t i = 0; i < sizeof products / sizeof *products; i++)
         if (strcmp(op, products[i]) == 0) return false;
@@ -417,10 +417,13 @@ static adze_value build_broadcast(adze_graph *g, int which)
                      : adze_binary(g, (adze_binary_fn)(which - 4), adze_reshape(g, x, ADZE_SHAPE(4, 105, 1)), IN("z", 1, 31));
 }
 
-/* 0: one block on rows; 1: two of them, the other clamp; 2: the smallest. */
+/* 0: one block on rows; 1: two of them, the other clamp; 2: the smallest; 3: columns for vectors, and enough for a block of a GPU. */
 static adze_value build_coupling(adze_graph *g, int which)
 {
-    int64_t R = which == 2 ? 1 : 31, h = which == 2 ? 1 : which == 1 ? 65 : 7, P = which == 2 ? 1 : 5, M = which == 2 ? 1 : 33, C = 2 * h;
+    static const struct {
+        int64_t R, h, P, M;
+    } sizes[] = { { 31, 7, 5, 33 }, { 31, 65, 5, 33 }, { 1, 1, 1, 1 }, { 5, 132, 8, 36 } };
+    int64_t R = sizes[which].R, h = sizes[which].h, P = sizes[which].P, M = sizes[which].M, C = 2 * h;
     adze_value x = IN("x", R, C), cond = IN("z", R, P);
     adze_coupling_opts opts = ADZE_COUPLING_OPTS;
     opts.over_clamp = which == 1;
@@ -558,7 +561,8 @@ static const op_case cases[] = {
     { "bilinear up", build_map, 0, 36, true },         { "bilinear up, corners", build_map, 1, 36, true },
     { "bilinear down", build_map, 2, 4, true },        { "bilinear down, corners", build_map, 3, 4, true },
     { "coupling", build_coupling, 0, 33, false },      { "couplings", build_coupling, 1, 33 * 130, false },
-    { "coupling 1", build_coupling, 2, 1, false },     { "flow_logp", build_flow_logp, 31, 31, true },
+    { "coupling 1", build_coupling, 2, 1, false },     { "coupling wide", build_coupling, 3, 5 * 264, false },
+    { "flow_logp", build_flow_logp, 31, 31, true },
     { "group_norm 1", build_group_norm, 1, 1155, true }, { "group_norm 3", build_group_norm, 3, 385, true },
     { "instance_norm", build_group_norm, 31, 35, true },
     { "conv1d_causal 1", build_conv1d, 1, 93, true },  { "conv1d_causal 4", build_conv1d, 4, 93, true },

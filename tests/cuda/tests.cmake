@@ -26,6 +26,14 @@ add_test(NAME cuda/golden-ops COMMAND golden --quiet --device cusim ${cuda_ops} 
 add_test(NAME cuda/golden-rd COMMAND golden --quiet --device cusim tests/golden/rd/tiny_test.json WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 add_test(NAME cuda/golden-patchcore COMMAND golden --quiet --device cusim ${cuda_patchcore} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 set_tests_properties(cuda/golden-ops cuda/golden-rd cuda/golden-patchcore PROPERTIES TIMEOUT 600 ENVIRONMENT "${cuda_environment}")
+foreach(method cflow simplenet destseg)
+  file(GLOB cases CONFIGURE_DEPENDS golden/${method}/*.json)
+  add_test(NAME cuda/golden-${method} COMMAND golden --quiet --device cusim ${cases} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(cuda/golden-${method} PROPERTIES TIMEOUT 900 ENVIRONMENT "${cuda_environment};ADZE_CUSIM_CHECKS=fast")
+endforeach()
+# A cuBLASLt without bias and ReLU behind the product: the own epilogue.
+add_test(NAME cuda/golden-coupling COMMAND golden --quiet --device cusim tests/golden/cflow/coupling.json WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set_tests_properties(cuda/golden-coupling PROPERTIES ENVIRONMENT "${cuda_environment};ADZE_CUSIM_NO_RELU=1")
 
 add_test(NAME cuda/spills COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/cuda/spills.sh ${CMAKE_BINARY_DIR}/cuda)
 set_tests_properties(cuda/spills PROPERTIES SKIP_RETURN_CODE 77)

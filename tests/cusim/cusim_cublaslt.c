@@ -30,8 +30,10 @@ struct cusim_lt_preference {
     uint32_t alignment[4];
 };
 
-/* Algorithms: number, workspace. The second one needs more workspace than it uses, as split-K does. */
+/* Algorithms: number, workspace, and the alignment that was promised for A, B, C and D. The second one needs more workspace than
+ * it uses, as split-K does. */
 enum { ALGORITHMS = 2, SPLIT_WORKSPACE = 4096, ALIGNMENT = 16, MAGIC = 0x61647a65 };
+enum { ALGORITHM_MAGIC, ALGORITHM_NUMBER, ALGORITHM_ALIGNMENT };
 static const size_t workspace_of[ALGORITHMS] = { 0, SPLIT_WORKSPACE };
 
 size_t cublasLtGetVersion(void) { return 130100; }
@@ -152,7 +154,14 @@ static cublasStatus_t check_shapes(const struct cusim_lt_operation *o, const str
     if (k != kb || d->rows != m || d->columns != n || c->rows != m || c->columns != n) return CUBLAS_STATUS_INVALID_VALUE;
     if (a->batch != d->batch || b->batch != d->batch || c->batch != d->batch || d->batch < 1) return CUBLAS_STATUS_INVALID_VALUE;
     if (d->batch > 1 && d->stride < d->ld * (int64_t)(d->columns - 1) + (int64_t)d->rows) return CUBLAS_STATUS_INVALID_VALUE;
-    if (o->epilogue != CUBLASLT_EPILOGUE_DEFAULT && o->epilogue != CUBLASLT_EPILOGUE_BIAS) return CUBLAS_STATUS_NOT_SUPPORTED;
+    switch (o->epilogue) {
+    case CUBLASLT_EPILOGUE_DEFAULT:
+    case CUBLASLT_EPILOGUE_BIAS: break;
+    case CUBLASLT_EPILOGUE_RELU_BIAS:
+        if (getenv("ADZE_CUSIM_NO_RELU")) return CUBLAS_STATUS_NOT_SUPPORTED;
+        break;
+    default: return CUBLAS_STATUS_NOT_SUPPORTED;
+    }
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -170,6 +179,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
         if (workspace_of[i] > preference->workspace_bytes) continue;
         results[*count] = (cublasLtMatmulHeuristicResult_t){ .algo = { { MAGIC, (uint64_t)i } }, .workspaceSize = workspace_of[i],
                                                              .state = CUBLAS_STATUS_SUCCESS, .wavesCount = 1.0f };
+        for (int k = 0; k < 4; k++) results[*count].algo.data[ALGORITHM_ALIGNMENT + k] = preference->alignment[k];
         ++*count;
     }
     return *count > 0 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
@@ -215,7 +225,7 @@ static void run_job(void *args)
 {
     const job *q = args;
     const uint64_t m = q->d.rows, n = q->d.columns, k = q->o.transpose_a ? q->a.rows : q->a.columns;
-    float *bias = q->o.epilogue == CUBLASLT_EPILOGUE_BIAS ? malloc(m * sizeof *bias) : NULL;
+    float *bias = q->o.epilogue != CUBLASLT_EPILOGUE_DEFAULT ? malloc(m * sizeof *bias) : NULL;
     if (bias && !cusim_read(bias, q->o.bias, m * sizeof *bias)) memset(bias, 0, m * sizeof *bias);
     for (int32_t p = 0; p < q->d.batch; p++) {
         float *a = gather(&q->a, q->pa + q->a.stride * p, q->o.transpose_a == CUBLAS_OP_T, q->o.compute);
@@ -230,6 +240,7 @@ static void run_job(void *args)
                 sum *= q->alpha;
                 if (q->beta != 0.0f) sum += (double)q->beta * column[i];
                 column[i] = (float)(sum + (bias ? bias[i] : 0.0f));
+                if (q->o.epilogue == CUBLASLT_EPILOGUE_RELU_BIAS && !(column[i] > 0.0f)) column[i] = 0.0f;
             }
             cusim_write(d, column, m * sizeof *column);
         }
@@ -240,7 +251,7 @@ static void run_job(void *args)
     free(bias);
 }
 
-static bool aligned(const void *p) { return (uintptr_t)p % ALIGNMENT == 0; }
+static bool aligned(const void *p, uint64_t to) { return (uintptr_t)p % to == 0; }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation, const void *alpha, const void *a,
                               cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout, const void *beta, const void *c,
@@ -251,13 +262,15 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
     cublasStatus_t st = check_shapes(operation, a_layout, b_layout, c_layout, d_layout);
     if (st != CUBLAS_STATUS_SUCCESS) return st;
     if (!alpha || !beta || !a || !b || !d || c != d) return CUBLAS_STATUS_INVALID_VALUE; /* out of place is not used */
-    if (!algorithm || algorithm->data[0] != MAGIC || algorithm->data[1] >= ALGORITHMS) return CUBLAS_STATUS_INVALID_VALUE;
-    if (workspace_of[algorithm->data[1]] > workspace_bytes || (workspace_bytes > 0 && (!workspace || !aligned(workspace))))
+    if (!algorithm || algorithm->data[ALGORITHM_MAGIC] != MAGIC || algorithm->data[ALGORITHM_NUMBER] >= ALGORITHMS) return CUBLAS_STATUS_INVALID_VALUE;
+    const uint64_t number = algorithm->data[ALGORITHM_NUMBER], *promised = algorithm->data + ALGORITHM_ALIGNMENT;
+    if (workspace_of[number] > workspace_bytes || (workspace_bytes > 0 && (!workspace || !aligned(workspace, ALIGNMENT))))
         return CUBLAS_STATUS_INVALID_VALUE;
-    if (!aligned(a) || !aligned(b) || !aligned(d)) return CUBLAS_STATUS_NOT_SUPPORTED;
-    if (operation->epilogue == CUBLASLT_EPILOGUE_BIAS && (!operation->bias || (uintptr_t)operation->bias % ALIGNMENT != 0))
+    if (!aligned(a, promised[0]) || !aligned(b, promised[1]) || !aligned(c, promised[2]) || !aligned(d, promised[3]))
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (operation->epilogue != CUBLASLT_EPILOGUE_DEFAULT && (!operation->bias || !aligned(operation->bias, ALIGNMENT)))
         return CUBLAS_STATUS_INVALID_VALUE;
     const job q = { *operation, *a_layout, *b_layout, *d_layout, a, b, d, *(const float *)alpha, *(const float *)beta,
-                    (int)algorithm->data[1] };
+                    (int)number };
     return cusim_enqueue(stream, "cublasLtMatmul", run_job, &q, sizeof q) == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
