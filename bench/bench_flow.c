@@ -24,6 +24,7 @@ static const adze_option table[] = {
     { .name = "condition", .type = ADZE_OPTION_INT, .fallback = "128", .min = 4, .max = 4096, .help = "columns of the condition" },
     { .name = "mode", .type = ADZE_OPTION_CHOICE, .fallback = "forward", .choices = "forward|backward|step", .help = "what a run does" },
     { .name = "threads", .type = ADZE_OPTION_INT, .fallback = "0", .min = 0, .max = 4096, .help = "0: all there are" },
+    { .name = "precision", .type = ADZE_OPTION_STRING, .fallback = "f32", .metavar = "f32|bf16", .help = "of the products' operands" },
     { .name = "repeat", .type = ADZE_OPTION_INT, .fallback = "7", .min = 1, .max = 100000, .help = "timed runs" },
     { .name = "serve", .type = ADZE_OPTION_FLAG, .help = "one run per line on stdin, its seconds on stdout" },
     { .name = "help", .letter = 'h', .type = ADZE_OPTION_FLAG, .properties = ADZE_OPTION_ACTION, .help = "this page" },
@@ -85,6 +86,7 @@ static adze_status flow_create(flow *f, const adze_options *o)
     f->C = adze_options_int(o, "channels"), f->R = adze_options_int(o, "rows"), f->P = adze_options_int(o, "condition");
     f->blocks = adze_options_int(o, "blocks"), f->mode = adze_options_choice(o, "mode");
     f->pool = f->mode == STEP ? 4 * f->R : f->R;
+    TRY(adze_precision_parse(adze_options_string(o, "precision"), &ctx.precision));
     ctx.device = "cpu", ctx.threads = (int)adze_options_int(o, "threads");
     TRY(adze_ctx_create(&f->ctx, &ctx));
     TRY(adze_graph_create(&f->graph));
