@@ -25,9 +25,20 @@ __attribute__((target("avx512bf16,avx512f,avx512bw,avx512dq,avx512vl"))) static 
 static void convert_bf16(const float *x, int64_t n, uint16_t *y) { convert_plain(x, n, y); }
 #endif
 
+typedef void (*converter)(const float *x, int64_t n, uint16_t *y);
+
+static converter best_converter(void) { return adze_isa_available(ADZE_ISA_AVX512_BF16) ? convert_bf16 : convert_plain; }
+
 void adze_bf16_convert(const float *x, int64_t n, uint16_t *y)
 {
-    void (*convert)(const float *, int64_t, uint16_t *) = adze_isa_available(ADZE_ISA_AVX512_BF16) ? convert_bf16 : convert_plain;
+    const converter convert = best_converter();
 #pragma omp parallel for schedule(static) if (n > CHUNK)
     for (int64_t at = 0; at < n; at += CHUNK) convert(x + at, n - at < CHUNK ? n - at : CHUNK, y + at);
+}
+
+void adze_bf16_convert_columns(const float *x, int64_t rows, int64_t n, int64_t ldx, uint16_t *y, int64_t ldy)
+{
+    const converter convert = best_converter();
+#pragma omp parallel for schedule(static) if (rows * n > CHUNK)
+    for (int64_t r = 0; r < rows; r++) convert(x + r * ldx, n, y + r * ldy);
 }

@@ -5,13 +5,19 @@
  * passes  forward: bias + ReLU over the hidden layer; bias, soft clamp, exp, affine, scale, offset and log-determinant in one.
  *         backward: those of the latter and the four column sums in one; ReLU's mask and its column sums in one
  * order   a row or a column belongs to one thread; sums in double, in order
- * The condition is a second product into the hidden layer: nothing is concatenated. */
+ * The condition is a second product into the hidden layer: nothing is concatenated.
+ *
+ * With --precision bf16 the operands of the products are rounded to bfloat16, weights and rotation when they change, the others by a
+ * pass each; there [x1 | cond] is one operand, since the rounded copy can as well be one matrix. All between the products, and what is
+ * kept for backward, is the same. */
 #include <math.h>
 #include <string.h>
 
+#include "core/cpu/bf16.h"
 #include "core/cpu/elementary.h"
 #include "core/cpu/kernels_cpu.h"
 #include "core/isa.h"
+#include "core/memory.h"
 #include "core/op_coupling.h"
 
 #define INLINE static inline __attribute__((always_inline))
@@ -180,7 +186,11 @@ static adze_status subnet(const adze_call *c, const coupling_sizes *s, const flo
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < s->R; n++) {
         float *row = hidden + n * M;
-        for (int64_t m = 0; m < M; m++) row[m] = row[m] + b1[m] > 0.0f ? row[m] + b1[m] : 0.0f;
+#pragma omp simd
+        for (int64_t m = 0; m < M; m++) {
+            const float now = row[m] + b1[m];
+            row[m] = now > 0.0f ? now : 0.0f;
+        }
     }
     TRY(adze_onednn_gemm(false, true, s->R, s->C, M, hidden, M, c->in[COUPLING_W2].data, M, false, adze_coupling_subnet(c, s), s->C));
 done:
@@ -209,40 +219,50 @@ done:
     return st;
 }
 
+/* All rows of x and r -> r, v; and the log-determinants. */
+static void affine_rows(const adze_call *c, const pass *p, float *v)
+{
+    const int64_t R = p->s.R, C = p->s.C;
+    const passes k = best_passes();
+    const float *x = c->in[COUPLING_X].data, *before = p->s.state ? x + R * C : NULL;
+    float *logdets = c->out[0].data + R * C, *r = adze_coupling_subnet(c, &p->s);
+#pragma omp parallel for schedule(static)
+    for (int64_t n = 0; n < R; n++) {
+        double logdet = k.affine(p, x + n * C, r + n * C, v + n * C) + p->log_scales;
+        logdets[n] = (float)((before ? before[n] : 0.0) + logdet);
+    }
+}
+
 static adze_status run(const adze_call *c)
 {
     adze_status st = ADZE_OK;
     const pass p = start(c);
-    const coupling_sizes *s = &p.s;
-    const int64_t R = s->R, C = s->C;
+    const int64_t R = p.s.R, C = p.s.C;
     if (((const coupling_attrs *)c->attrs)->inverse) return run_inverse(c, &p);
-    const passes k = best_passes();
-    const float *x = c->in[COUPLING_X].data, *before = s->state ? x + R * C : NULL;
-    float *v = (float *)c->scratch + C, *out = c->out[0].data, *r = adze_coupling_subnet(c, s);
-    TRY(subnet(c, s, x));
-#pragma omp parallel for schedule(static)
-    for (int64_t n = 0; n < R; n++) {
-        double logdet = k.affine(&p, x + n * C, r + n * C, v + n * C) + p.log_scales;
-        out[R * C + n] = (float)((before ? before[n] : 0.0) + logdet);
-    }
+    float *v = (float *)c->scratch + C, *out = c->out[0].data;
+    TRY(subnet(c, &p.s, c->in[COUPLING_X].data));
+    affine_rows(c, &p, v);
     TRY(adze_onednn_gemm(false, true, R, C, C, v, C, c->in[COUPLING_W_PERM].data, C, false, out, C));
 done:
     return st;
 }
 
 /* u -> dr in place, dx without the subnet's part, and the gradients of scale, offset and b2. */
-static void affine_gradients(const adze_call *c, const pass *p, const affine_grads *a)
+static void affine_gradients(const adze_call *c, const pass *p, float *u)
 {
     const int64_t h = p->s.h;
     const passes kernel = best_passes();
+    const adze_arg *x = &c->in[COUPLING_X];
+    const affine_grads a = { .x = x->data, .r = adze_coupling_subnet(c, &p->s), .dlogdet = c->out[0].grad + p->s.R * p->s.C, .u = u,
+                             .dx = x->wanted ? x->grad : NULL, .add = x->accumulate };
     const adze_arg *scale = &c->in[COUPLING_SCALE], *offset = &c->in[COUPLING_OFFSET], *b2 = &c->in[COUPLING_B2];
     double dlogdet = 0.0;
-    for (int64_t n = 0; n < p->s.R; n++) dlogdet += a->dlogdet[n];
+    for (int64_t n = 0; n < p->s.R; n++) dlogdet += a.dlogdet[n];
 #pragma omp parallel for schedule(static)
     for (int64_t k0 = 0; k0 < h; k0 += COLUMNS) {
         const int64_t n = h - k0 < COLUMNS ? h - k0 : COLUMNS;
         column_sums sum;
-        kernel.affine_backward(p, a, k0, n, &sum);
+        kernel.affine_backward(p, &a, k0, n, &sum);
         for (int half = 0; half < 2; half++)
             for (int64_t k = 0; k < n; k++) {
                 const int64_t at = half * h + k0 + k;
@@ -254,25 +274,47 @@ static void affine_gradients(const adze_call *c, const pass *p, const affine_gra
     }
 }
 
+/* n columns of all rows: d = 0 where the hidden layer is; the column sums. */
+__attribute__((noinline, target_clones("avx512f", "avx2", "default"))) static void mask_piece(const float *restrict hidden, float *restrict d, int64_t rows,
+                                                                                              int64_t M, int64_t n, double *restrict sum)
+{
+    for (int64_t m = 0; m < n; m++) sum[m] = 0.0;
+    for (int64_t r = 0; r < rows; r++, hidden += M, d += M) {
+#pragma omp simd
+        for (int64_t m = 0; m < n; m++) {
+            const float now = hidden[m] > 0.0f ? d[m] : 0.0f;
+            d[m] = now;
+            sum[m] += (double)now;
+        }
+    }
+}
+
 /* dh = 0 where the hidden layer is; its column sums are the gradient of b1. */
 static void mask_hidden(const adze_call *c, const coupling_sizes *s, float *dh)
 {
     const float *hidden = adze_coupling_hidden(c);
     const adze_arg *b1 = &c->in[COUPLING_B1];
+    const int64_t piece = adze_cpu_column_piece(s->M);
 #pragma omp parallel for schedule(static)
-    for (int64_t m0 = 0; m0 < s->M; m0 += COLUMNS) {
-        const int64_t n = s->M - m0 < COLUMNS ? s->M - m0 : COLUMNS;
-        double sum[COLUMNS] = { 0.0 };
-        for (int64_t row = 0; row < s->R; row++) {
-            const float *at = hidden + row * s->M + m0;
-            float *d = dh + row * s->M + m0;
-            for (int64_t m = 0; m < n; m++) {
-                d[m] = at[m] > 0.0f ? d[m] : 0.0f;
-                sum[m] += d[m];
-            }
-        }
+    for (int64_t m0 = 0; m0 < s->M; m0 += piece) {
+        const int64_t n = s->M - m0 < piece ? s->M - m0 : piece;
+        double sum[ADZE_CPU_COLUMNS];
+        mask_piece(hidden + m0, dh + m0, s->R, s->M, n, sum);
         for (int64_t m = 0; m < n && b1->wanted; m++) adze_grad_put(b1, m0 + m, sum[m]);
     }
+}
+
+static adze_status check_gradients(const adze_call *c)
+{
+    if (((const coupling_attrs *)c->attrs)->inverse) return adze_fail(ADZE_EINVAL, "coupling: the inverse has no gradient");
+    if (c->in[COUPLING_W_PERM].wanted) return adze_fail(ADZE_EINVAL, "coupling: w_perm has no gradient");
+    return ADZE_OK;
+}
+
+/* The log-determinants' gradients pass on as they are. */
+static void pass_logdets(const adze_arg *x, const coupling_sizes *s, const float *dlogdet)
+{
+    for (int64_t n = 0; s->state && n < s->R; n++) adze_grad_put(x, s->R * s->C + n, dlogdet[n]);
 }
 
 static adze_status run_backward(const adze_call *c)
@@ -284,12 +326,9 @@ static adze_status run_backward(const adze_call *c)
     const int64_t R = s->R, C = s->C, M = s->M, h = s->h, P = s->P, i = h + P;
     const float *dout = c->out[0].grad, *hidden = adze_coupling_hidden(c);
     float *u = (float *)c->scratch + C, *dh = u + R * C;
-    REQUIRE(!((const coupling_attrs *)c->attrs)->inverse, ADZE_EINVAL, "coupling: the inverse has no gradient");
-    REQUIRE(!in[COUPLING_W_PERM].wanted, ADZE_EINVAL, "coupling: w_perm has no gradient");
-    const affine_grads a = { .x = x->data, .r = adze_coupling_subnet(c, s), .dlogdet = dout + R * C, .u = u, .dx = x->wanted ? x->grad : NULL,
-                             .add = x->accumulate };
+    TRY(check_gradients(c));
     TRY(adze_onednn_gemm(false, false, R, C, C, dout, C, in[COUPLING_W_PERM].data, C, false, u, C));
-    affine_gradients(c, &p, &a);
+    affine_gradients(c, &p, u);
     TRY(adze_onednn_gemm(false, false, R, M, C, u, C, w2->data, M, false, dh, M));
     mask_hidden(c, s, dh);
     if (w2->wanted) TRY(adze_onednn_gemm(true, false, C, M, R, u, C, hidden, M, w2->accumulate, w2->grad, M));
@@ -300,10 +339,180 @@ static adze_status run_backward(const adze_call *c)
     if (cond->wanted) TRY(adze_onednn_gemm(false, false, R, P, M, dh, M, w1->data + h, i, cond->accumulate, cond->grad, P));
     if (!x->wanted) goto done;
     TRY(adze_onednn_gemm(false, false, R, h, M, dh, M, w1->data, i, true, x->grad, C));
-    for (int64_t n = 0; s->state && n < R; n++) adze_grad_put(x, R * C + n, a.dlogdet[n]);
+    pass_logdets(x, s, dout + R * C);
+done:
+    return st;
+}
+
+
+/* ---- the same with products in bfloat16 ---- */
+
+enum { HIDDEN, SUBNET, ROTATION };                                    /* forward */
+enum { TO_V, TO_HIDDEN, TO_W2, TO_W1, TO_X, TO_COND, PRODUCTS };      /* backward: gradients of */
+enum { ACROSS, BACK_HIDDEN, BACK_V, OPERANDS };                       /* rounded matrices of R rows */
+
+typedef struct {
+    adze_onednn_product *product[PRODUCTS];
+    size_t at[OPERANDS], inside; /* where the operands and what a product needs for itself lie in the scratch memory, in bytes */
+} bf16_state;
+
+static void release_bf16(adze_call *c)
+{
+    bf16_state *b = c->state;
+    for (int k = 0; b && k < PRODUCTS; k++) adze_onednn_product_destroy(b->product[k]);
+    adze_free(b);
+    c->state = NULL;
+}
+
+/* The weights are packed once per change: worth it for parameters. */
+static bool accepts_bf16(const adze_call *c)
+{
+    return c->ctx->opts.precision == ADZE_PRECISION_BF16 && !((const coupling_attrs *)c->attrs)->inverse && c->in[COUPLING_W1].version &&
+           c->in[COUPLING_W2].version && c->in[COUPLING_W_PERM].version;
+}
+
+static size_t book(adze_call *c, size_t n_bytes)
+{
+    const size_t at = (c->scratch_bytes + ADZE_MEMORY_ALIGN - 1) / ADZE_MEMORY_ALIGN * ADZE_MEMORY_ALIGN;
+    c->scratch_bytes = at + n_bytes;
+    return at;
+}
+
+static adze_status create_products(adze_call *c, const adze_onednn_product_opts *opts, int n)
+{
+    adze_status st = ADZE_OK;
+    bf16_state *b = c->state;
+    size_t most = 0;
+    for (int k = 0; k < n; k++) {
+        if (opts[k].m == 0) continue;
+        TRY(adze_onednn_product_create(&b->product[k], c->ctx, &opts[k]));
+        const size_t n_bytes = adze_onednn_product_scratch_bytes(b->product[k]);
+        most = n_bytes > most ? n_bytes : most;
+    }
+    b->inside = book(c, most);
+done:
+    return st;
+}
+
+/* Scratch: as above, and the operands. Without a gradient towards x or the condition its product is left out. */
+static adze_status prepare_bf16(adze_call *c)
+{
+    adze_status st = ADZE_OK;
+    const coupling_sizes s = adze_coupling_sizes(c);
+    const int64_t R = s.R, C = s.C, M = s.M, h = s.h, P = s.P, i = h + P, widest = i > M ? i : M;
+    bf16_state *b = c->state = adze_calloc(1, sizeof *b);
+    REQUIRE(b, ADZE_ENOMEM, "coupling: host bytes");
+    TRY(prepare(c));
+    b->at[ACROSS] = book(c, (size_t)(R * (c->backward || widest > C ? widest : C)) * sizeof(uint16_t));
+    if (c->backward) {
+        const adze_arg *in = c->in;
+        b->at[BACK_V] = book(c, (size_t)(R * C) * sizeof(uint16_t));
+        b->at[BACK_HIDDEN] = book(c, (size_t)(R * M) * sizeof(uint16_t));
+        const adze_onednn_product_opts opts[PRODUCTS] = {
+            [TO_V] = { .m = R, .n = C, .k = C, .ldb = C, .ldc = C, .packed = true },
+            [TO_HIDDEN] = { .m = R, .n = M, .k = C, .ldb = M, .ldc = M, .packed = true },
+            [TO_W2] = { .m = in[COUPLING_W2].wanted ? C : 0, .n = M, .k = R, .ta = true, .ldb = M, .ldc = M, .add = in[COUPLING_W2].accumulate },
+            [TO_W1] = { .m = in[COUPLING_W1].wanted ? M : 0, .n = i, .k = R, .ta = true, .ldb = i, .ldc = i, .add = in[COUPLING_W1].accumulate },
+            [TO_X] = { .m = in[COUPLING_X].wanted ? R : 0, .n = h, .k = M, .ldb = i, .ldc = C, .packed = true, .add = true },
+            [TO_COND] = { .m = in[COUPLING_COND].wanted ? R : 0, .n = P, .k = M, .ldb = i, .ldc = P, .packed = true, .add = in[COUPLING_COND].accumulate },
+        };
+        TRY(create_products(c, opts, PRODUCTS));
+    } else {
+        const adze_onednn_product_opts opts[] = {
+            [HIDDEN] = { .m = R, .n = M, .k = i, .tb = true, .ldb = i, .ldc = M, .packed = true, .relu = true },
+            [SUBNET] = { .m = R, .n = C, .k = M, .tb = true, .ldb = M, .ldc = C, .packed = true },
+            [ROTATION] = { .m = R, .n = C, .k = C, .tb = true, .ldb = C, .ldc = C, .packed = true },
+        };
+        TRY(create_products(c, opts, sizeof opts / sizeof *opts));
+    }
+done:
+    if (st != ADZE_OK) release_bf16(c);
+    return st;
+}
+
+static uint16_t *operand(const adze_call *c, int which)
+{
+    return (uint16_t *)((unsigned char *)c->scratch + ((const bf16_state *)c->state)->at[which]);
+}
+
+static adze_status multiply(const adze_call *c, int which, const uint16_t *a, const uint16_t *b, const float *bias, float *out)
+{
+    const bf16_state *s = c->state;
+    return adze_onednn_product_run(s->product[which], a, b, bias, out, (unsigned char *)c->scratch + s->inside);
+}
+
+/* a times a parameter from its column `first` on, which is packed anew if it has changed. */
+static adze_status multiply_param(const adze_call *c, int which, const uint16_t *a, int param, int64_t first, const float *bias, float *out)
+{
+    const bf16_state *s = c->state;
+    adze_status st = adze_onednn_product_pack(s->product[which], c->in[param].data + first, *c->in[param].version);
+    return st == ADZE_OK ? multiply(c, which, a, NULL, bias, out) : st;
+}
+
+/* [x1 | cond] */
+static void round_inputs(const adze_call *c, const coupling_sizes *s, uint16_t *to)
+{
+    adze_bf16_convert_columns(c->in[COUPLING_X].data, s->R, s->h, s->C, to, s->h + s->P);
+    adze_bf16_convert_columns(c->in[COUPLING_COND].data, s->R, s->P, s->P, to + s->h, s->h + s->P);
+}
+
+static adze_status run_bf16(const adze_call *c)
+{
+    adze_status st = ADZE_OK;
+    const pass p = start(c);
+    const coupling_sizes *s = &p.s;
+    float *v = (float *)c->scratch + s->C, *hidden = adze_coupling_hidden(c);
+    uint16_t *across = operand(c, ACROSS);
+    round_inputs(c, s, across);
+    TRY(multiply_param(c, HIDDEN, across, COUPLING_W1, 0, c->in[COUPLING_B1].data, hidden));
+    adze_bf16_convert(hidden, s->R * s->M, across);
+    TRY(multiply_param(c, SUBNET, across, COUPLING_W2, 0, NULL, adze_coupling_subnet(c, s)));
+    affine_rows(c, &p, v);
+    adze_bf16_convert(v, s->R * s->C, across);
+    TRY(multiply_param(c, ROTATION, across, COUPLING_W_PERM, 0, NULL, c->out[0].data));
+done:
+    return st;
+}
+
+static adze_status run_backward_bf16(const adze_call *c)
+{
+    adze_status st = ADZE_OK;
+    const adze_arg *x = &c->in[COUPLING_X], *cond = &c->in[COUPLING_COND], *w1 = &c->in[COUPLING_W1], *w2 = &c->in[COUPLING_W2];
+    const pass p = start(c);
+    const coupling_sizes *s = &p.s;
+    const int64_t R = s->R, C = s->C, M = s->M;
+    const float *dout = c->out[0].grad;
+    float *u = (float *)c->scratch + C, *dh = u + R * C;
+    uint16_t *across = operand(c, ACROSS), *back_v = operand(c, BACK_V), *back_hidden = operand(c, BACK_HIDDEN);
+    TRY(check_gradients(c));
+    adze_bf16_convert(dout, R * C, back_v);
+    TRY(multiply_param(c, TO_V, back_v, COUPLING_W_PERM, 0, NULL, u));
+    affine_gradients(c, &p, u);
+    adze_bf16_convert(u, R * C, back_v);
+    TRY(multiply_param(c, TO_HIDDEN, back_v, COUPLING_W2, 0, NULL, dh));
+    mask_hidden(c, s, dh);
+    adze_bf16_convert(dh, R * M, back_hidden);
+    if (w2->wanted) {
+        adze_bf16_convert(adze_coupling_hidden(c), R * M, across);
+        TRY(multiply(c, TO_W2, back_v, across, NULL, w2->grad));
+    }
+    if (w1->wanted) {
+        round_inputs(c, s, across);
+        TRY(multiply(c, TO_W1, back_hidden, across, NULL, w1->grad));
+    }
+    if (cond->wanted) TRY(multiply_param(c, TO_COND, back_hidden, COUPLING_W1, s->h, NULL, cond->grad));
+    if (!x->wanted) goto done;
+    TRY(multiply_param(c, TO_X, back_hidden, COUPLING_W1, 0, NULL, x->grad));
+    pass_logdets(x, s, dout + R * C);
 done:
     return st;
 }
 
 const adze_kernel adze_cpu_coupling = { .name = "onednn+fused", .accepts = accepts, .prepare = prepare, .run = run };
 const adze_kernel adze_cpu_coupling_backward = { .name = "onednn+fused", .accepts = accepts, .prepare = prepare, .run = run_backward };
+const adze_kernel adze_cpu_coupling_bf16 = {
+    .name = "onednn-bf16+fused", .accepts = accepts_bf16, .prepare = prepare_bf16, .run = run_bf16, .release = release_bf16,
+};
+const adze_kernel adze_cpu_coupling_backward_bf16 = {
+    .name = "onednn-bf16+fused", .accepts = accepts_bf16, .prepare = prepare_bf16, .run = run_backward_bf16, .release = release_bf16,
+};

@@ -58,7 +58,13 @@ static adze_status matmul_backward(const adze_call *c)
     return ADZE_OK;
 }
 
-enum { COLUMNS = 512 }; /* at a time, at most: long enough pieces of a row for the hardware to fetch ahead */
+enum { COLUMNS = ADZE_CPU_COLUMNS };
+
+int64_t adze_cpu_column_piece(int64_t M)
+{
+    int64_t threads = omp_get_max_threads(), share = (M / threads + 15) / 16 * 16;
+    return share < 16 ? 16 : share < COLUMNS ? share : COLUMNS;
+}
 
 __attribute__((noinline, target_clones("avx512f", "avx2", "default"))) static void sum_piece(const float *x, int64_t rows, int64_t M, int64_t n,
                                                                                              double *restrict sum)
@@ -71,8 +77,7 @@ __attribute__((noinline, target_clones("avx512f", "avx2", "default"))) static vo
 /* Row after row, so that neither the pieces nor the threads show in the sums. */
 void adze_cpu_sum_columns(const adze_arg *dy, const adze_arg *bias)
 {
-    int64_t M = adze_shape_count(&bias->shape), rows = adze_shape_count(&dy->shape) / M, threads = omp_get_max_threads();
-    int64_t share = (M / threads + 15) / 16 * 16, piece = share < 16 ? 16 : share < COLUMNS ? share : COLUMNS;
+    int64_t M = adze_shape_count(&bias->shape), rows = adze_shape_count(&dy->shape) / M, piece = adze_cpu_column_piece(M);
 #pragma omp parallel for schedule(static)
     for (int64_t m0 = 0; m0 < M; m0 += piece) {
         int64_t n = M - m0 < piece ? M - m0 : piece;

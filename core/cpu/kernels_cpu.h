@@ -18,6 +18,25 @@ extern const adze_kernel adze_onednn_conv2d, adze_onednn_pool2d, adze_onednn_lin
 /* c (m,n) = a b, or += with `add`; a is stored (k,m) and b (n,k) where ta and tb say so; ld: floats from row to row. */
 adze_status adze_onednn_gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, bool add,
                              float *c, int64_t ldc);
+
+/* A product c (m,n) = a b with operands in bfloat16 and float32 sums, prepared for its shape. a (m,k) and b (k,n) are stored as above;
+ * a and c without gaps unless ldc says otherwise. */
+typedef struct {
+    int64_t m, n, k;
+    bool ta, tb;
+    int64_t ldb, ldc;
+    bool packed; /* b is float32, rounded and brought into the library's own layout when it changes */
+    bool add;    /* c += */
+    bool relu;   /* c = relu(a b + bias), bias (n) float32 */
+} adze_onednn_product_opts;
+typedef struct adze_onednn_product adze_onednn_product; /* opaque: owns the packed b */
+adze_status adze_onednn_product_create(adze_onednn_product **out, const adze_ctx *ctx, const adze_onednn_product_opts *opts);
+void adze_onednn_product_destroy(adze_onednn_product *q);
+size_t adze_onednn_product_scratch_bytes(const adze_onednn_product *q);
+/* Packs b unless it was packed at this version, which is not 0. */
+adze_status adze_onednn_product_pack(adze_onednn_product *q, const float *b, uint64_t version);
+/* b: NULL if packed; bias: NULL without relu. */
+adze_status adze_onednn_product_run(const adze_onednn_product *q, const uint16_t *a, const uint16_t *b, const float *bias, float *c, void *scratch);
 /* Gradients of conv2d and conv_transpose2d. */
 extern const adze_kernel adze_onednn_conv_backward;
 /* The same with operands rounded to bfloat16: they accept calls of a context with that precision only. */
@@ -43,11 +62,15 @@ extern const adze_kernel adze_cpu_bilinear, adze_cpu_bilinear_backward, adze_cpu
 /* cosine_cpu.c */
 extern const adze_kernel adze_cpu_cosine, adze_cpu_cosine_backward;
 /* coupling_cpu.c */
-extern const adze_kernel adze_cpu_coupling, adze_cpu_coupling_backward;
+extern const adze_kernel adze_cpu_coupling, adze_cpu_coupling_backward, adze_cpu_coupling_bf16, adze_cpu_coupling_backward_bf16;
 /* gemm_cpu.c */
 extern const adze_kernel adze_cpu_matmul, adze_cpu_matmul_backward, adze_cpu_linear_backward;
 /* Sums of dy's gradient (rows,M) over the rows into that of a bias (M). */
 void adze_cpu_sum_columns(const adze_arg *dy, const adze_arg *bias);
+/* Columns that a pass down all rows takes at a time: a share for every thread, pieces of a row that are long enough for the hardware to
+ * fetch ahead, ADZE_CPU_COLUMNS at most. */
+enum { ADZE_CPU_COLUMNS = 512 };
+int64_t adze_cpu_column_piece(int64_t M);
 
 /* optimizer_cpu.c */
 adze_status adze_cpu_optim_norm(adze_ctx *ctx, const adze_optim_norm *a);

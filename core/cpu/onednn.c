@@ -112,13 +112,14 @@ static void set_handle(const prepared *p, int which, void *handle)
         if (p->arg[i].arg == which) dnnl_memory_set_data_handle(p->arg[i].memory, handle);
 }
 
-static adze_status execute(const prepared *p, const adze_call *c)
+static adze_status execute_on(const onednn *e, const prepared *p, const char *what)
 {
-    const onednn *e = c->ctx->state;
-    adze_status st = check(dnnl_primitive_execute(p->primitive, e->stream, p->n_args, p->arg), c->op->name);
-    if (st == ADZE_OK) st = check(dnnl_stream_wait(e->stream), c->op->name);
+    adze_status st = check(dnnl_primitive_execute(p->primitive, e->stream, p->n_args, p->arg), what);
+    if (st == ADZE_OK) st = check(dnnl_stream_wait(e->stream), what);
     return st;
 }
+
+static adze_status execute(const prepared *p, const adze_call *c) { return execute_on(c->ctx->state, p, c->op->name); }
 
 static dnnl_memory_desc_t typed_md(int rank, const int64_t *dim, dnnl_data_type_t type, dnnl_format_tag_t tag)
 {
@@ -172,9 +173,8 @@ done:
     return st;
 }
 
-static adze_status pack_weights(prepared *p, const adze_call *c, const float *plain)
+static adze_status pack_weights(prepared *p, const onednn *e, const float *plain)
 {
-    const onednn *e = c->ctx->state;
     dnnl_memory_set_data_handle(p->plain, (void *)plain);
     dnnl_exec_arg_t args[2] = { { DNNL_ARG_FROM, p->plain }, { DNNL_ARG_TO, p->packed } };
     adze_status st = check(dnnl_primitive_execute(p->pack, e->stream, 2, args), "reorder");
@@ -211,16 +211,15 @@ static adze_status pd_create(dnnl_primitive_desc_t *pd, const void *desc, const_
 }
 
 /* A forward primitive between two tensors; *pd for what else it wants. On failure nothing is left. */
-static adze_status start(const adze_call *c, const void *desc, const_dnnl_primitive_attr_t attr, const dnnl_memory_desc_t *src,
+static adze_status start(const onednn *e, const char *what, const void *desc, const_dnnl_primitive_attr_t attr, const dnnl_memory_desc_t *src,
                          const dnnl_memory_desc_t *dst, prepared **out, dnnl_primitive_desc_t *pd)
 {
     adze_status st = ADZE_OK;
-    const onednn *e = c->ctx->state;
     prepared *p = adze_calloc(1, sizeof *p);
     *out = NULL, *pd = NULL;
-    REQUIRE(p, ADZE_ENOMEM, "%s: host bytes", c->op->name);
-    TRY(pd_create(pd, desc, attr, e, NULL, c->op->name));
-    TRY(check(dnnl_primitive_create(&p->primitive, *pd), c->op->name));
+    REQUIRE(p, ADZE_ENOMEM, "%s: host bytes", what);
+    TRY(pd_create(pd, desc, attr, e, NULL, what));
+    TRY(check(dnnl_primitive_create(&p->primitive, *pd), what));
     TRY(add_arg(p, e, DNNL_ARG_SRC, src, DNNL_MEMORY_NONE));
     TRY(add_arg(p, e, DNNL_ARG_DST, dst, DNNL_MEMORY_NONE));
     if (src->data_type == dnnl_bf16) p->n_rounded = (int64_t)(dnnl_memory_desc_get_size(src) / sizeof(uint16_t));
@@ -272,7 +271,7 @@ static adze_status refresh(const adze_call *c, int w, int b)
     uint64_t version = *c->in[w].version + (c->in[b].version ? *c->in[b].version : 0);
     if (version == p->version) return ADZE_OK;
     if (p->bias) memcpy(p->bias, c->in[b].data, (size_t)adze_shape_count(&c->in[b].shape) * sizeof(float));
-    adze_status st = pack_weights(p, c, c->in[w].data);
+    adze_status st = pack_weights(p, c->ctx->state, c->in[w].data);
     if (st == ADZE_OK) p->version = version;
     return st;
 }
@@ -358,7 +357,7 @@ static adze_status prepare_conv2d(adze_call *c, dnnl_data_type_t type)
                                                          bias, &g.dst, g.strides, g.dilates, g.pad_l, g.pad_r), "convolution"));
     TRY(user_scratchpad(&attr));
     TRY(conv2d_post_ops(c, attr, &g.dst));
-    TRY(start(c, &desc, attr, &g.src_in, &g.dst, &p, &pd));
+    TRY(start(e, c->op->name, &desc, attr, &g.src_in, &g.dst, &p, &pd));
     if (c->in[CONV2D_RESIDUAL].present && !c->in_place)
         TRY(add_arg(p, e, DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, &g.dst, DNNL_MEMORY_NONE));
     TRY(prepare_weights(p, e, &g.plain, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), bias));
@@ -389,7 +388,7 @@ static adze_status conv2d_refresh(const adze_call *c)
         REQUIRE(folded = adze_malloc((size_t)(Co * K) * sizeof *folded), ADZE_ENOMEM, "conv2d: folding");
         adze_batch_norm_fold(&bn, Co, K, c->in[CONV2D_W].data, c->in[CONV2D_B].data, folded, p->bias);
     } else if (c->in[CONV2D_B].present) memcpy(p->bias, c->in[CONV2D_B].data, (size_t)Co * sizeof(float));
-    TRY(pack_weights(p, c, folded ? folded : c->in[CONV2D_W].data));
+    TRY(pack_weights(p, c->ctx->state, folded ? folded : c->in[CONV2D_W].data));
     p->version = version;
 done:
     adze_free(folded);
@@ -435,7 +434,7 @@ static adze_status pool2d_prepare(adze_call *c)
                   (dnnl_dims_t){ o->kernel[0], o->kernel[1] }, (dnnl_dims_t){ 0, 0 },
                   (dnnl_dims_t){ o->pad[0], o->pad[1] }, (dnnl_dims_t){ o->pad[2], o->pad[3] }),
               "pooling"));
-    TRY(start(c, &desc, NULL, &src, &dst, &p, &pd));
+    TRY(start(c->ctx->state, c->op->name, &desc, NULL, &src, &dst, &p, &pd));
 done:
     return finish(c, p, pd, st);
 }
@@ -470,7 +469,7 @@ static adze_status prepare_linear(adze_call *c, dnnl_data_type_t type)
     const dnnl_memory_desc_t *b = c->in[LINEAR_B].present ? &bias : NULL;
     dnnl_matmul_desc_t desc;
     TRY(check(dnnl_matmul_desc_init(&desc, &src, &weights, b, &dst), "matmul"));
-    TRY(start(c, &desc, NULL, &src, &dst, &p, &pd));
+    TRY(start(c->ctx->state, c->op->name, &desc, NULL, &src, &dst, &p, &pd));
     TRY(prepare_weights(p, c->ctx->state, &plain, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), b));
 done:
     return finish(c, p, pd, st);
@@ -701,7 +700,7 @@ static adze_status run_data_gradient(const adze_call *c, conv_backward *b, void 
     prepared *p = b->data;
     const adze_arg *x = &c->in[CONV2D_X];
     if (*c->in[CONV2D_W].version != p->version) {
-        adze_status st = pack_weights(p, c, c->in[CONV2D_W].data);
+        adze_status st = pack_weights(p, c->ctx->state, c->in[CONV2D_W].data);
         if (st != ADZE_OK) return st;
         p->version = *c->in[CONV2D_W].version;
     }
@@ -767,7 +766,7 @@ static adze_status prepare_conv_transpose2d(adze_call *c, dnnl_data_type_t type)
     dnnl_deconvolution_desc_t desc;
     TRY(check(dnnl_dilated_deconvolution_forward_desc_init(&desc, dnnl_forward_inference, dnnl_deconvolution_direct, &g.src_in, &g.any_in,
                                                            bias, &g.dst, g.strides, g.dilates, g.pad_l, g.pad_r), c->op->name));
-    TRY(start(c, &desc, NULL, &g.src_in, &g.dst, &p, &pd));
+    TRY(start(c->ctx->state, c->op->name, &desc, NULL, &g.src_in, &g.dst, &p, &pd));
     TRY(prepare_weights(p, c->ctx->state, &g.plain, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), bias));
 done:
     return finish(c, p, pd, st);
@@ -850,13 +849,34 @@ static void release_bf16_products(adze_call *c)
     c->state = NULL;
 }
 
+/* dst = src weights, or += ; with a bias relu(src weights + bias). `weights` is "any" where the primitive chooses their layout. */
+static adze_status product_start(const onednn *e, const dnnl_memory_desc_t *src, const dnnl_memory_desc_t *weights, const dnnl_memory_desc_t *bias,
+                                 const dnnl_memory_desc_t *dst, bool add, prepared **p, dnnl_primitive_desc_t *pd)
+{
+    adze_status st = ADZE_OK;
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_post_ops_t ops = NULL;
+    dnnl_matmul_desc_t desc;
+    TRY(check(dnnl_matmul_desc_init(&desc, src, weights, bias, dst), "matmul"));
+    TRY(user_scratchpad(&attr));
+    TRY(check(dnnl_post_ops_create(&ops), "post-ops"));
+    if (add) TRY(check(dnnl_post_ops_append_sum(ops, 1.0f), "post-ops"));
+    if (bias) TRY(check(dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_relu, 0.0f, 0.0f), "post-ops"));
+    TRY(check(dnnl_primitive_attr_set_post_ops(attr, ops), "post-ops"));
+    TRY(start(e, "matmul", &desc, attr, src, dst, p, pd));
+    TRY(add_scratch_arg(*p, e, *pd, scratch_of(*pd)));
+    if (bias) TRY(add_arg(*p, e, DNNL_ARG_BIAS, bias, DNNL_MEMORY_NONE));
+done:
+    if (ops) dnnl_post_ops_destroy(ops);
+    if (attr) dnnl_primitive_attr_destroy(attr);
+    return st;
+}
+
 /* Product number i: y = a b, or += ; a and b are the operands of those numbers. A transposed y is computed as y' = b' a'. */
 static adze_status prepare_product(adze_call *c, bf16_products *s, int i, matrix a, int a_is, matrix b, int b_is, matrix y, bool add)
 {
     adze_status st = ADZE_OK;
     const onednn *e = c->ctx->state;
-    dnnl_primitive_attr_t attr = NULL;
-    dnnl_post_ops_t ops = NULL;
     dnnl_primitive_desc_t pd = NULL;
     if (y.transposed) {
         matrix first = a;
@@ -867,22 +887,14 @@ static adze_status prepare_product(adze_call *c, bf16_products *s, int i, matrix
     }
     int rank = y.batch > 1 ? 3 : 2;
     dnnl_memory_desc_t src = matrix_md(&a, dnnl_bf16, rank), weights = matrix_md(&b, dnnl_bf16, rank), dst = matrix_md(&y, dnnl_f32, rank);
-    dnnl_matmul_desc_t desc;
-    TRY(check(dnnl_matmul_desc_init(&desc, &src, &weights, NULL, &dst), "matmul"));
-    TRY(user_scratchpad(&attr));
-    TRY(check(dnnl_post_ops_create(&ops), "post-ops"));
-    if (add) TRY(check(dnnl_post_ops_append_sum(ops, 1.0f), "post-ops"));
-    TRY(check(dnnl_primitive_attr_set_post_ops(attr, ops), "post-ops"));
-    TRY(start(c, &desc, attr, &src, &dst, &s->p[i], &pd));
+    size_t n_bytes;
+    TRY(product_start(e, &src, &weights, NULL, &dst, add, &s->p[i], &pd));
     TRY(add_arg(s->p[i], e, DNNL_ARG_WEIGHTS, &weights, DNNL_MEMORY_NONE));
-    size_t n_bytes = scratch_of(pd);
-    TRY(add_scratch_arg(s->p[i], e, pd, n_bytes));
+    n_bytes = scratch_of(pd);
     if (n_bytes > c->scratch_bytes) c->scratch_bytes = n_bytes;
     s->src[i] = a_is, s->weights[i] = b_is;
     s->read[a_is] = s->read[b_is] = true;
 done:
-    if (ops) dnnl_post_ops_destroy(ops);
-    if (attr) dnnl_primitive_attr_destroy(attr);
     if (pd) dnnl_primitive_desc_destroy(pd);
     return st;
 }
@@ -939,3 +951,69 @@ const adze_kernel adze_onednn_products_bf16 = {
     .name = "onednn-bf16", .accepts = products_accept, .prepare = prepare_products, .run = run_products,
     .release = release_bf16_products,
 };
+
+/* ---- single products in bfloat16, for kernels that are made of several ---- */
+
+struct adze_onednn_product {
+    const onednn *e;
+    prepared *p;
+    size_t scratch_bytes;
+};
+
+/* (rows,cols), stored by rows of `ld` numbers, of the transpose where it says so. */
+static dnnl_memory_desc_t rows_md(int64_t rows, int64_t cols, bool transposed, int64_t ld, dnnl_data_type_t type)
+{
+    dnnl_memory_desc_t md;
+    dnnl_memory_desc_init_by_strides(&md, 2, (dnnl_dims_t){ rows, cols }, type, (dnnl_dims_t){ transposed ? 1 : ld, transposed ? ld : 1 });
+    return md;
+}
+
+adze_status adze_onednn_product_create(adze_onednn_product **out, const adze_ctx *ctx, const adze_onednn_product_opts *o)
+{
+    adze_status st = ADZE_OK;
+    dnnl_primitive_desc_t pd = NULL;
+    adze_onednn_product *q = adze_calloc(1, sizeof *q);
+    *out = NULL;
+    REQUIRE(q, ADZE_ENOMEM, "product: host bytes");
+    q->e = ctx->state;
+    dnnl_memory_desc_t a = rows_md(o->m, o->k, o->ta, o->ta ? o->m : o->k, dnnl_bf16), c = rows_md(o->m, o->n, false, o->ldc, dnnl_f32);
+    dnnl_memory_desc_t b = rows_md(o->k, o->n, o->tb, o->ldb, o->packed ? dnnl_f32 : dnnl_bf16), bias = rows_md(1, o->n, false, o->n, dnnl_f32), any = b;
+    if (o->packed) dnnl_memory_desc_init_by_tag(&any, 2, b.dims, dnnl_bf16, dnnl_format_tag_any);
+    TRY(product_start(q->e, &a, &any, o->relu ? &bias : NULL, &c, o->add, &q->p, &pd));
+    q->scratch_bytes = scratch_of(pd);
+    if (o->packed) TRY(prepare_weights(q->p, q->e, &b, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), NULL));
+    else TRY(add_arg(q->p, q->e, DNNL_ARG_WEIGHTS, &b, DNNL_MEMORY_NONE));
+    *out = q;
+    q = NULL;
+done:
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    adze_onednn_product_destroy(q);
+    return st;
+}
+
+void adze_onednn_product_destroy(adze_onednn_product *q)
+{
+    if (!q) return;
+    prepared_destroy(q->p);
+    adze_free(q);
+}
+
+size_t adze_onednn_product_scratch_bytes(const adze_onednn_product *q) { return q->scratch_bytes; }
+
+adze_status adze_onednn_product_pack(adze_onednn_product *q, const float *b, uint64_t version)
+{
+    if (q->p->version == version) return ADZE_OK;
+    adze_status st = pack_weights(q->p, q->e, b);
+    if (st == ADZE_OK) q->p->version = version;
+    return st;
+}
+
+adze_status adze_onednn_product_run(const adze_onednn_product *q, const uint16_t *a, const uint16_t *b, const float *bias, float *c, void *scratch)
+{
+    set_handle(q->p, DNNL_ARG_SRC, (void *)a);
+    if (!q->p->pack) set_handle(q->p, DNNL_ARG_WEIGHTS, (void *)b);
+    set_handle(q->p, DNNL_ARG_BIAS, (void *)bias);
+    set_handle(q->p, DNNL_ARG_DST, c);
+    set_handle(q->p, DNNL_ARG_SCRATCHPAD, scratch);
+    return execute_on(q->e, q->p, "matmul");
+}

@@ -151,6 +151,20 @@ bool golden_check(golden *g, const char *name, const float *got, int64_t n)
     return golden_check_value(g, name, json_object_get(json_object_get(g->root, "values"), name), got, n, 1.0);
 }
 
+double golden_sampled_rms(const json_t *value, const float *got, size_t *n)
+{
+    const json_t *at = json_object_get(value, "at"), *is = json_object_get(value, "is");
+    double sum = 0.0;
+    *n = json_array_size(at);
+    for (size_t i = 0; i < *n; i++) {
+        double d = got[json_integer_value(json_array_get(at, i))] - json_number_value(json_array_get(is, i));
+        sum += d * d;
+    }
+    return *n > 0 ? sqrt(sum / (double)*n) : 0.0;
+}
+
+double golden_size(const json_t *value) { return hypot(golden_real(value, "std", 0.0), golden_real(value, "mean", 0.0)); }
+
 bool golden_check_within(golden *g, const char *name, const json_t *value, const float *got, int64_t n, double bound)
 {
     return judge(g, name, value, NULL, got, n, bound);

@@ -61,6 +61,9 @@ bool golden_check_value(golden *g, const char *name, const json_t *value, const 
 /* Like golden_check_value with an absolute bound of the runner's own; the second with doubles. */
 bool golden_check_within(golden *g, const char *name, const json_t *value, const float *got, int64_t n, double bound);
 bool golden_check_double(golden *g, const char *name, const json_t *value, const double *got, int64_t n, double bound);
+/* Root mean square of (got - is) over the sampled elements, their number in *n; and that of all elements of the reference's. */
+double golden_sampled_rms(const json_t *value, const float *got, size_t *n);
+double golden_size(const json_t *value);
 /* A yes/no check with a printf'd explanation. */
 bool golden_expect(golden *g, const char *name, bool ok, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 

@@ -156,27 +156,14 @@ static void check_forward(rd_case *c)
     golden_check(c->g, "loss", &loss, 1);
 }
 
-/* Root mean square of (got - is) over the sampled elements; their number in *n. */
-static double sampled_rms(const json_t *value, const float *got, size_t *n)
-{
-    const json_t *at = json_object_get(value, "at"), *is = json_object_get(value, "is");
-    double sum = 0.0;
-    *n = json_array_size(at);
-    for (size_t i = 0; i < *n; i++) {
-        double d = got[json_integer_value(json_array_get(at, i))] - json_number_value(json_array_get(is, i));
-        sum += d * d;
-    }
-    return *n > 0 ? sqrt(sum / (double)*n) : 0.0;
-}
-
 /* Largest and rms condition; bf16: the error is smaller than the gradient. */
 static void check_both(rd_case *c, const char *name, const float *got, int64_t n)
 {
     const json_t *value = json_object_get(c->values, name);
     size_t samples;
-    double rms = sampled_rms(value, got, &samples), bound = 4.0 * golden_real(value, "f32_rms", 0.0) + 1e-6 * golden_real(value, "absmax", 0.0);
+    double rms = golden_sampled_rms(value, got, &samples), bound = 4.0 * golden_real(value, "f32_rms", 0.0) + 1e-6 * golden_real(value, "absmax", 0.0);
     if (golden_is_bf16(c->g)) {
-        bound = hypot(golden_real(value, "std", 0.0), golden_real(value, "mean", 0.0));
+        bound = golden_size(value);
         c->grad_sum += rms * rms / (bound * bound), c->grad_n++;
     } else golden_check(c->g, name, got, n);
     char label[160];
@@ -280,7 +267,7 @@ static void judge_pooled(rd_case *c, const char *name, const float *x, int64_t n
     (void)n;
     const json_t *value = json_object_get(c->values, name);
     size_t samples;
-    double rms = sampled_rms(value, x, &samples), unit = golden_real(value, golden_is_bf16(c->g) ? "change_rms" : "f32_rms", 0.0);
+    double rms = golden_sampled_rms(value, x, &samples), unit = golden_real(value, golden_is_bf16(c->g) ? "change_rms" : "f32_rms", 0.0);
     int group = strncmp(name, "run", 3) == 0;
     if (samples == 0 || unit == 0.0) return;
     c->group_sum[group] += rms * rms / (unit * unit) * (double)samples;
