@@ -32,7 +32,14 @@ typedef struct adze_backend {
     adze_status (*write)(adze_ctx *ctx, void *to, const void *from_host, size_t n_bytes);
     adze_status (*read)(adze_ctx *ctx, void *to_host, const void *from, size_t n_bytes);
     adze_status (*clear)(adze_ctx *ctx, void *p, size_t n_bytes); /* zero bytes; asynchronous where the backend is */
-    /* Backends with memory of their own: what device_memory.h asks; and room so that writes of up to n_bytes allocate nothing. */
+    /* Between blocks of the device; asynchronous where the backend is. */
+    adze_status (*copy)(adze_ctx *ctx, void *to, const void *from, size_t n_bytes);
+    /* Backends with memory of their own. Page-locks host memory, which then is read by write_pinned without a copy between:
+     * asynchronous, so that the bytes may not change before all is done. */
+    adze_status (*pin)(adze_ctx *ctx, void *host, size_t n_bytes);
+    void (*unpin)(adze_ctx *ctx, void *host);
+    adze_status (*write_pinned)(adze_ctx *ctx, void *to, const void *from_pinned, size_t n_bytes);
+    /* What device_memory.h asks; and room so that writes of up to n_bytes allocate nothing. */
     void (*memory)(const adze_ctx *ctx, adze_device_memory *m);
     adze_status (*reserve)(adze_ctx *ctx, size_t n_bytes);
     /* Called once before and after the kernels of a plan run. */

@@ -192,6 +192,33 @@ adze_status adze_cuda_read(adze_ctx *ctx, void *to_host, const void *from, size_
     return adze_cuda_check(e, "download");
 }
 
+static adze_status cuda_copy(adze_ctx *ctx, void *to, const void *from, size_t n_bytes)
+{
+    return adze_cuda_check(cudaMemcpyAsync(to, from, n_bytes, cudaMemcpyDeviceToDevice, adze_cuda_stream(ctx)), "a copy");
+}
+
+static adze_status cuda_pin(adze_ctx *ctx, void *host, size_t n_bytes)
+{
+    const adze_cuda_state *s = adze_cuda_state_of(ctx);
+    int before;
+    adze_status st = go_to_device(s, &before);
+    if (st != ADZE_OK) return st;
+    st = adze_cuda_check(cudaHostRegister(host, n_bytes, cudaHostRegisterDefault), "pinned host memory");
+    go_back(s, before);
+    return st;
+}
+
+static void cuda_unpin(adze_ctx *ctx, void *host)
+{
+    cudaStreamSynchronize(adze_cuda_stream(ctx));
+    cudaHostUnregister(host);
+}
+
+static adze_status cuda_write_pinned(adze_ctx *ctx, void *to, const void *from_pinned, size_t n_bytes)
+{
+    return adze_cuda_check(cudaMemcpyAsync(to, from_pinned, n_bytes, cudaMemcpyHostToDevice, adze_cuda_stream(ctx)), "upload");
+}
+
 /* ---- opening ---- */
 
 static void cuda_close(adze_ctx *ctx)
@@ -342,6 +369,10 @@ static const adze_backend backend = {
     .write = adze_cuda_write,
     .read = adze_cuda_read,
     .clear = cuda_clear,
+    .copy = cuda_copy,
+    .pin = cuda_pin,
+    .unpin = cuda_unpin,
+    .write_pinned = cuda_write_pinned,
     .memory = cuda_memory,
     .reserve = adze_cuda_reserve,
     .begin = cuda_begin,

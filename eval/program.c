@@ -287,10 +287,18 @@ static size_t sum_of(const adze_memory_item *items)
     return n_bytes;
 }
 
+/* What helps when a part of the device's memory is too large. */
+static const char *remedy_of(const char *what)
+{
+    for (int b = 0; b < ADZE_BLOCKS; b++)
+        if (strcmp(what, adze_block_name((adze_block)b)) == 0) return adze_block_remedy((adze_block)b);
+    return adze_block_remedy(ADZE_BLOCK_OTHER);
+}
+
 bool adze_program_fits_device(const adze_ctx *ctx, const adze_memory_item *items)
 {
     adze_device_memory m;
-    return adze_ctx_memory(ctx, &m) && sum_of(items) <= m.free_bytes;
+    return adze_ctx_memory(ctx, &m) && sum_of(items) <= m.free_bytes - m.free_bytes / 20;
 }
 
 adze_status adze_program_device_memory(adze_program *p, const adze_ctx *ctx, const adze_memory_item *items, const char *what)
@@ -311,8 +319,8 @@ adze_status adze_program_device_memory(adze_program *p, const adze_ctx *ctx, con
                    t.s ? t.s : "", adze_program_bytes(m.free_bytes), adze_program_bytes(m.total_bytes));
     adze_text_destroy(&t);
     if (more <= m.free_bytes) return ADZE_OK;
-    return adze_fail(ADZE_ENOMEM, "%s needs %zu more bytes of device memory, %zu are free; the largest part is %s with %zu bytes: a smaller --size or --batch helps",
-                     what, more, m.free_bytes, largest->what, largest->n_bytes);
+    return adze_fail(ADZE_ENOMEM, "%s needs %zu more bytes of device memory, %zu are free; the largest part is %s with %zu bytes: %s", what,
+                     more, m.free_bytes, largest->what, largest->n_bytes, remedy_of(largest->what));
 }
 
 adze_status adze_program_output(adze_program *p, const char *folder, const char *marker)

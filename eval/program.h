@@ -57,7 +57,8 @@ adze_status adze_program_memory(adze_program *p, const adze_memory_item *items, 
 /* The same for a device with memory of its own: what is held there by purpose, and `items` that are yet to come, beside what
  * is free. Nothing is said of devices that compute in host memory. */
 adze_status adze_program_device_memory(adze_program *p, const adze_ctx *ctx, const adze_memory_item *items, const char *what);
-/* Whether the items fit into what the device has free; false where it has no memory of its own. */
+/* Whether the items fit into what the device has free, and leave a twentieth of it to libraries and others; false where it has no
+ * memory of its own. */
 bool adze_program_fits_device(const adze_ctx *ctx, const adze_memory_item *items);
 /* Whether the items fit below --memory-limit and in what the system has available now. */
 bool adze_program_fits(const adze_memory_item *items);

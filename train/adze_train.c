@@ -33,9 +33,10 @@ static const adze_option own[] = {
       .help = "passes over the pictures (default: the benchmark's); methods without gradients need none" },
     { .name = "lr", .type = ADZE_OPTION_REAL, .min = 1e-12, .max = 1e3, .metavar = "RATE", .group = "Training",
       .help = "learning rate (default: the benchmark's)" },
-    { .name = "cache", .type = ADZE_OPTION_STRING, .fallback = "auto", .metavar = "auto|memory|FILE|off", .group = "Training",
-      .help = "keep what the frozen part computes for a picture: in memory; in FILE.h5, which other runs, classes and methods read and "
-              "add to; nowhere; auto: in memory if it fits, else in RUN/CLASS/cache.h5 until the end. The results are the same" },
+    { .name = "cache", .type = ADZE_OPTION_STRING, .fallback = "auto", .metavar = "auto|device|memory|FILE|off", .group = "Training",
+      .help = "keep what the frozen part computes for a picture: in the GPU's memory; in memory, pinned where a GPU reads it; in "
+              "FILE.h5, which other runs, classes and methods read and add to; nowhere; auto: the first that has room of the GPU's memory, "
+              "memory, and RUN/CLASS/cache.h5 until the end. The results are the same" },
     { .name = "tensorboard", .type = ADZE_OPTION_FLAG, .group = "Training", .help = "also write TensorBoard event files" },
     { .name = "joint", .type = ADZE_OPTION_FLAG, .group = "Data", .help = "one model over all classes, as RUN/joint/model.h5" },
     { .name = "jobs", .type = ADZE_OPTION_INT, .min = 1, .max = 1024, .metavar = "N", .group = "Compute",
@@ -108,9 +109,10 @@ static adze_status choose_cache(run *r)
     size_t n = strlen(text);
     r->cache_auto = strcmp(text, "auto") == 0;
     if (r->cache_auto || strcmp(text, "memory") == 0) r->cache.kind = CACHE_MEMORY;
+    else if (strcmp(text, "device") == 0) r->cache.kind = CACHE_DEVICE;
     else if (strcmp(text, "off") == 0) r->cache.kind = CACHE_OFF;
     else {
-        REQUIRE(n > 3 && strcmp(text + n - 3, ".h5") == 0, ADZE_EINVAL, "cache '%s': want auto, memory, off, or a file whose name ends in .h5", text);
+        REQUIRE(n > 3 && strcmp(text + n - 3, ".h5") == 0, ADZE_EINVAL, "cache '%s': want auto, device, memory, off, or a file whose name ends in .h5", text);
         r->cache = (trainer_cache){ .kind = CACHE_FILE, .path = text, .replace = adze_options_flag(r->p->options, "force") };
     }
 done:
@@ -410,7 +412,7 @@ static adze_status train_model(run *r, adze_model *m, const fit_work *w, fit_res
                    .batch = r->batch / ranks_count(r->ranks), .epochs = epochs, .lr = lr, .seed = (uint64_t)adze_options_int(o, "seed"),
                    .normalize = &r->normalize, .mean = r->info->mean, .std = r->info->std, .cache = cache, .ranks = r->ranks },
         .name = w->name, .folder = w->folder, .config_json = config.s, .resume = adze_options_flag(o, "resume"),
-        .cache_auto = r->cache_auto && !r->ranks, /* its file is not for several */
+        .cache_auto = r->cache_auto,
         .dry_run = adze_options_flag(o, "dry-run"), .print_plan = adze_options_flag(o, "print-plan"),
         .tensorboard = adze_options_flag(o, "tensorboard"),
     };
@@ -638,7 +640,7 @@ static adze_status join_ranks(run *r)
     if (!r->ranks) return ADZE_OK;
     REQUIRE(r->method->recipe, ADZE_EINVAL, "%s is not trained by gradients: start it without mpirun", r->method->name);
     REQUIRE(!adze_options_given(o, "jobs"), ADZE_EINVAL, "--jobs: classes side by side are processes of their own; start it without mpirun");
-    REQUIRE(r->cache.kind != CACHE_FILE, ADZE_EINVAL, "--cache %s: several ranks share no file; memory or off", r->cache.path);
+    REQUIRE(r->cache.kind != CACHE_FILE, ADZE_EINVAL, "--cache %s: several ranks share no file; device, memory or off", r->cache.path);
     REQUIRE(r->batch % n == 0, ADZE_EINVAL, "batch %" PRId64 ": %d ranks need a multiple of %d", r->batch, n, n);
     cpu_set_t set;
     bool bound = sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) < sysconf(_SC_NPROCESSORS_ONLN);

@@ -1,5 +1,5 @@
 /* feature_cache.c - frozen features by picture. Entry: adze_feature_cache_create(), adze_feature_cache_put(), adze_feature_cache_get().
- * In memory each value lies in a block of its own, (n, floats). In a file each value has a table of where its rows lie. */
+ * In memory each value lies in a block of its own, (n, floats), on the host or on the device; what a device reads from the host is pinned. In a file each value has a table of where its rows lie. */
 #include "train/feature_cache.h"
 
 #include <assert.h>
@@ -7,11 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/backend.h"
 #include "core/memory.h"
 
 typedef struct {
     adze_feature_value value;
-    float *block;          /* memory: (n, floats), owned */
+    float *block;          /* host memory: (n, floats), owned */
+    bool pinned;           /* the block is, for the device */
+    float *device;         /* device memory: (n, floats), owned */
     adze_feature_row *row; /* file: (n), owned */
     bool *seen;            /* file: (n), owned: checked already */
     int64_t n_put;
@@ -19,6 +22,7 @@ typedef struct {
 
 struct adze_feature_cache {
     int64_t n;
+    adze_ctx *ctx;           /* borrowed: of the device that reads; NULL: the host does */
     kept_value kept[ADZE_FEATURE_CACHE_VALUES];
     int n_values;
     bool filled;             /* memory: everything is there */
@@ -44,13 +48,27 @@ static adze_status make_blocks(adze_feature_cache *c)
 {
     adze_status st = ADZE_OK;
     for (int v = 0; v < c->n_values; v++) {
-        size_t n_bytes = (size_t)(c->n * c->kept[v].value.floats) * sizeof(float);
-        c->kept[v].block = adze_malloc(n_bytes);
-        REQUIRE(c->kept[v].block, ADZE_ENOMEM, "%zu bytes for features of %" PRId64 " pictures; --cache FILE keeps them on disk, --cache off nowhere",
-                n_bytes, c->n);
+        kept_value *k = &c->kept[v];
+        size_t n_bytes = (size_t)(c->n * k->value.floats) * sizeof(float);
+        REQUIRE(k->block = adze_malloc(n_bytes), ADZE_ENOMEM,
+                "%zu bytes for features of %" PRId64 " pictures; --cache FILE keeps them on disk, --cache off nowhere", n_bytes, c->n);
+        if (c->ctx) TRY(c->ctx->backend->pin(c->ctx, k->block, n_bytes));
+        k->pinned = c->ctx != NULL;
     }
 done:
     return st;
+}
+
+static adze_status make_device_blocks(adze_feature_cache *c)
+{
+    for (int v = 0; v < c->n_values; v++) {
+        void *block;
+        size_t n_bytes = (size_t)(c->n * c->kept[v].value.floats) * sizeof(float);
+        adze_status st = c->ctx->backend->alloc(c->ctx, n_bytes, ADZE_BLOCK_FEATURES, &block);
+        if (st != ADZE_OK) return st;
+        c->kept[v].device = block;
+    }
+    return ADZE_OK;
 }
 
 typedef struct {
@@ -123,7 +141,9 @@ adze_status adze_feature_cache_create(adze_feature_cache **out, const adze_featu
     c->n = opts->n;
     c->n_values = opts->n_values;
     for (int v = 0; v < c->n_values; v++) c->kept[v].value = opts->value[v];
-    TRY(opts->path ? open_file(c, opts) : make_blocks(c));
+    if (!opts->path && opts->ctx && !opts->ctx->backend->host_memory) c->ctx = opts->ctx;
+    assert(c->ctx || !opts->on_device);
+    TRY(opts->path ? open_file(c, opts) : opts->on_device ? make_device_blocks(c) : make_blocks(c));
     *out = c;
     c = NULL;
 done:
@@ -135,6 +155,8 @@ void adze_feature_cache_destroy(adze_feature_cache *c)
 {
     if (!c) return;
     for (int v = 0; v < c->n_values; v++) {
+        if (c->kept[v].pinned) c->ctx->backend->unpin(c->ctx, c->kept[v].block);
+        if (c->kept[v].device) c->ctx->backend->free(c->ctx, c->kept[v].device);
         adze_free(c->kept[v].block);
         adze_free(c->kept[v].row);
         adze_free(c->kept[v].seen);
@@ -207,6 +229,25 @@ adze_status adze_feature_cache_get(adze_feature_cache *c, int v, int64_t i, floa
     adze_status st = adze_feature_file_read(c->file, &k->value.key, &c->picture[i], &k->row[i], k->value.floats, !k->seen[i], to);
     k->seen[i] = st == ADZE_OK;
     return st;
+}
+
+bool adze_feature_cache_on_device(const adze_feature_cache *c) { return c->n_values > 0 && c->kept[0].device; }
+bool adze_feature_cache_feeds_device(const adze_feature_cache *c) { return c->ctx != NULL; }
+
+adze_status adze_feature_cache_put_device(adze_feature_cache *c, int v, int64_t i, const float *x)
+{
+    const kept_value *k = &c->kept[v];
+    assert(v < c->n_values && i >= 0 && i < c->n && k->device);
+    return c->ctx->backend->copy(c->ctx, k->device + i * k->value.floats, x, (size_t)k->value.floats * sizeof *x);
+}
+
+adze_status adze_feature_cache_get_device(adze_feature_cache *c, int v, int64_t i, float *to)
+{
+    const kept_value *k = &c->kept[v];
+    size_t n_bytes = (size_t)k->value.floats * sizeof *to;
+    assert(v < c->n_values && i >= 0 && i < c->n && c->filled && c->ctx);
+    return k->device ? c->ctx->backend->copy(c->ctx, to, k->device + i * k->value.floats, n_bytes)
+                     : c->ctx->backend->write_pinned(c->ctx, to, k->block + i * k->value.floats, n_bytes);
 }
 
 void adze_feature_cache_ahead(const adze_feature_cache *c, int64_t i)

@@ -39,6 +39,9 @@ static adze_status fill_batch(adze_feature_cache *c, const adze_feature_source *
     TRY(adze_plan_write(s->plan, s->image, b->x));
     TRY(adze_plan_run(s->plan));
     for (int v = 0; v < s->n_values; v++) {
+        const float *there = adze_feature_cache_on_device(c) ? adze_plan_device_data(s->plan, s->value[v]) : NULL;
+        for (int64_t i = 0; there && i < *n; i++) TRY(adze_feature_cache_put_device(c, v, order[i], there + i * s->floats[v]));
+        if (there) continue;
         TRY(adze_plan_read(s->plan, s->value[v], b->out));
         for (int64_t i = 0; i < *n; i++) TRY(adze_feature_cache_put(c, v, order[i], b->out + i * s->floats[v]));
     }

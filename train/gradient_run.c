@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/device_memory.h"
 #include "core/file.h"
 #include "core/memory.h"
 #include "train/event_file.h"
@@ -178,23 +179,44 @@ static void memory_items(gradient_state *g, adze_memory_item items[ADZE_MEMORY_I
     items[n] = (adze_memory_item){ NULL, 0 };
 }
 
-/* Says what the training will take, and with cache_auto chooses where the features go. */
+static void use_cache(gradient_state *g, trainer_cache_kind kind, const char *path)
+{
+    trainer_cache cache = g->o->train.cache;
+    cache.kind = kind, cache.path = path;
+    trainer_set_cache(g->t, &cache);
+}
+
+/* Where the features go with cache_auto: the device's memory, the host's, or a file, by what has room beside all else. */
+static void choose_cache(gradient_state *g)
+{
+    const gradient_run_opts *o = g->o;
+    adze_memory_item memory[ADZE_MEMORY_ITEMS];
+    adze_device_memory device;
+    if (trainer_uses_cache(g->t) != CACHE_MEMORY) return;
+    if (adze_ctx_memory(o->train.ctx, &device)) {
+        use_cache(g, CACHE_DEVICE, NULL);
+        trainer_device_memory(g->t, memory);
+        if (adze_program_fits_device(o->train.ctx, memory)) return;
+        adze_log_write(&o->p->log, ADZE_LOG_INFO, "%s: features do not fit in the device's memory beside the rest (%s): they go to the host's", o->name,
+                       adze_program_bytes(memory[0].n_bytes));
+        use_cache(g, CACHE_MEMORY, NULL);
+    }
+    memory_items(g, memory);
+    if (adze_program_fits(memory) || o->train.ranks) return;
+    adze_log_write(&o->p->log, ADZE_LOG_INFO, "%s: features do not fit in memory beside the rest (%s): they go to %s", o->name,
+                   adze_program_bytes(memory[0].n_bytes), g->cache_path);
+    use_cache(g, CACHE_FILE, g->cache_path);
+}
+
+/* Says what the training will take, after the choice of cache_auto. */
 static adze_status check_memory(gradient_state *g)
 {
     adze_status st = ADZE_OK;
     const gradient_run_opts *o = g->o;
     adze_memory_item memory[ADZE_MEMORY_ITEMS];
     char what[96];
+    if (o->cache_auto) choose_cache(g);
     memory_items(g, memory);
-    if (o->cache_auto && trainer_uses_cache(g->t) == CACHE_MEMORY && !adze_program_fits(memory)) {
-        trainer_cache file = o->train.cache;
-        file.kind = CACHE_FILE;
-        file.path = g->cache_path;
-        trainer_set_cache(g->t, &file);
-        adze_log_write(&o->p->log, ADZE_LOG_INFO, "%s: features do not fit in memory beside the rest (%s): they go to %s", o->name,
-                       adze_program_bytes(memory[0].n_bytes), file.path);
-        memory_items(g, memory);
-    }
     snprintf(what, sizeof what, "training %s on %" PRId64 " pictures", o->name, o->train.n);
     TRY(adze_program_memory(o->p, memory, what));
     trainer_device_memory(g->t, memory);

@@ -10,7 +10,8 @@ typedef struct {
     trainer_opts train;
     const char *name, *folder;  /* of the model, for messages; RUN/CLASS */
     const char *config_json;    /* must agree on resume */
-    bool cache_auto;            /* features in memory if they fit, else in FOLDER/cache.h5, which is removed at the end */
+    bool cache_auto;            /* features in the first of these that has room: the device's memory, the host's, FOLDER/cache.h5, which
+                                 * is removed at the end and not for several ranks */
     bool resume, dry_run, print_plan, tensorboard;
 } gradient_run_opts;
 

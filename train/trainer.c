@@ -238,6 +238,9 @@ adze_status trainer_create(trainer **out, const trainer_opts *opts)
     trainer *t = adze_calloc(1, sizeof *t);
     REQUIRE(t, ADZE_ENOMEM, "training: host bytes");
     t->o = *opts;
+    adze_device_memory device;
+    REQUIRE(opts->cache.kind != CACHE_DEVICE || adze_ctx_memory(opts->ctx, &device), ADZE_EINVAL,
+            "--cache device: device %s has no memory of its own; --cache memory is what it reads from", adze_ctx_device(opts->ctx));
     int64_t whole_batch = opts->batch * ranks_count(opts->ranks);
     t->steps_per_epoch = opts->n / whole_batch;
     REQUIRE(t->steps_per_epoch > 0, ADZE_EINPUT, "%" PRId64 " training pictures are fewer than a batch of %" PRId64 "; give a smaller --batch",
@@ -336,8 +339,10 @@ void trainer_memory(const trainer *t, adze_memory_item items[ADZE_MEMORY_ITEMS])
 
 void trainer_device_memory(const trainer *t, adze_memory_item items[ADZE_MEMORY_ITEMS])
 {
-    (void)t;
-    items[0] = (adze_memory_item){ NULL, 0 };
+    int n = 0;
+    if (trainer_uses_cache(t) == CACHE_DEVICE)
+        items[n++] = (adze_memory_item){ adze_block_name(ADZE_BLOCK_FEATURES), adze_feature_cache_bytes(t->o.n, t->value, t->split.n_cuts) };
+    items[n] = (adze_memory_item){ NULL, 0 };
 }
 
 /* ---- pictures ---- */
@@ -431,7 +436,7 @@ static adze_status open_cache(trainer *t)
     if (c->kind == CACHE_FILE) TRY(adze_feature_key(t->split.frozen, t->parts.params, t->split.from, t->split.n_cuts, &input, t->value));
     const adze_feature_cache_opts opts = {
         .n = t->o.n, .value = t->value, .n_values = t->split.n_cuts, .picture = c->picture, .replace = c->replace,
-        .path = c->kind == CACHE_FILE ? c->path : NULL,
+        .path = c->kind == CACHE_FILE ? c->path : NULL, .ctx = t->o.ctx, .on_device = c->kind == CACHE_DEVICE,
     };
     TRY(adze_feature_cache_create(&t->cache, &opts));
 done:
@@ -481,6 +486,11 @@ static adze_status feed_cut(trainer *t, int k, int c, int64_t first)
     adze_status st = ADZE_OK;
     adze_value input = t->split.rest[k].to[c];
     int64_t floats = t->split.floats[c];
+    if (t->cache && adze_feature_cache_feeds_device(t->cache)) {
+        float *there = adze_plan_device_data(t->part[k].plan, input);
+        for (int64_t i = 0; i < t->o.batch; i++) TRY(adze_feature_cache_get_device(t->cache, c, t->order[first + i], there + i * floats));
+        goto done;
+    }
     float *to = adze_plan_host_data(t->part[k].plan, input);
     if (!to) to = t->cut;
     if (!t->cache) TRY(adze_plan_read(t->frozen, t->split.from[c], to));

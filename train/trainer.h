@@ -19,7 +19,8 @@
 #include "train/ranks.h"
 #include "train/schedule.h"
 
-typedef enum { CACHE_OFF, CACHE_MEMORY, CACHE_FILE } trainer_cache_kind;
+/* CACHE_DEVICE: in the memory of a device that has its own; CACHE_MEMORY: in the host's. */
+typedef enum { CACHE_OFF, CACHE_DEVICE, CACHE_MEMORY, CACHE_FILE } trainer_cache_kind;
 
 typedef struct {
     trainer_cache_kind kind;

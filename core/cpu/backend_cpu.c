@@ -82,6 +82,7 @@ const adze_backend adze_backend_cpu = {
     .write = cpu_copy,
     .read = cpu_copy,
     .clear = cpu_clear,
+    .copy = cpu_copy,
     .begin = cpu_begin,
     .end = cpu_end,
     .optim_norm = adze_cpu_optim_norm,

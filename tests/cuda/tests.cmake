@@ -42,6 +42,9 @@ foreach(name device device_memory)
            ${CMAKE_BINARY_DIR}/tests/make_weights)
   set_tests_properties(cuda/test_${name} PROPERTIES TIMEOUT 600)
 endforeach()
+add_test(NAME cuda/test_device_cache COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_device_cache.sh $<TARGET_FILE_DIR:adze-train>
+         ${CMAKE_BINARY_DIR}/tests/make_weights ${CMAKE_BINARY_DIR}/tests/tiny_train)
+set_tests_properties(cuda/test_device_cache PROPERTIES TIMEOUT 300)
 add_dependencies(adze-train adze_cusim) # so that a build of the programs can be tested with it
 
 # Every kernel at the benchmark's shapes, made small, agrees with another implementation.

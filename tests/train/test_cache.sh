@@ -108,7 +108,8 @@ expect 3 '*resnet18.h5*not a feature cache*' "${tiny[@]}" --cache resnet18.h5 --
 same else.h5 else.copy
 expect 0 '*' "${tiny[@]}" --cache else.h5 --force --out bad
 same_models off bad
-expect 2 '*memmory*auto, memory, off*.h5*' "${tiny[@]}" --cache memmory --out bad
+expect 2 '*--cache device: device cpu has no memory of its own*' "${tiny[@]}" --cache device --out bad6
+expect 2 '*memmory*auto, device, memory, off*.h5*' "${tiny[@]}" --cache memmory --out bad
 expect 4 '*nowhere/cache.h5*--cache*' "${tiny[@]}" --cache nowhere/cache.h5 --out bad2
 size=$(stat -c %s shared.h5)
 cp shared.h5 cut.h5
