@@ -72,12 +72,15 @@ struct forward_1d_body {
     int64_t n, m;
     template <int V> __device__ void at(int64_t i) const
     {
+        pack<V> out;
+#pragma unroll
         for (int j = 0; j < V; j++) {
             const int64_t line = (i + j) / m, at = (i + j) % m, from = begin_of(at, n, m), to = end_of(at, n, m);
             double sum = 0.0;
             for (int64_t e = from; e < to; e++) sum += (double)x[line * n + e];
-            y[i + j] = (float)(sum / (double)(to - from));
+            out.v[j] = (float)(sum / (double)(to - from));
         }
+        store<V>(y + i, out);
     }
 };
 
@@ -88,13 +91,15 @@ struct backward_1d_body {
     bool add;
     template <int V> __device__ void at(int64_t i) const
     {
+        pack<V> out;
+#pragma unroll
         for (int j = 0; j < V; j++) {
             const int64_t line = (i + j) / n, e = (i + j) % n;
-            float sum = 0.0f;
+            out.v[j] = 0.0f;
             for (int64_t at = first_of(e, n, m); at <= last_of(e, n, m); at++)
-                sum += dy[line * m + at] / (float)(end_of(at, n, m) - begin_of(at, n, m));
-            put(dx + i + j, add, sum);
+                out.v[j] += dy[line * m + at] / (float)(end_of(at, n, m) - begin_of(at, n, m));
         }
+        put<V>(dx + i, add, out);
     }
 };
 

@@ -64,7 +64,7 @@ template <bool RELU> struct gradient_sums_body {
     __device__ void add(int64_t k, int64_t row, double *sum) const
     {
         const int64_t i = row * C + k;
-        const float dz = RELU && !(y[i] > 0.0f) ? slope * dy[i] : dy[i];
+        const float d = dy[i], dz = RELU && !(y[i] > 0.0f) ? slope * d : d;
         sum[0] += (double)dz;
         sum[1] = fma((double)dz, (double)((x[i] - mean[k]) * rstd[k]), sum[1]);
     }
@@ -90,12 +90,13 @@ template <bool RELU> struct gradient_rows_body {
         const int64_t i = row * C + k;
         pack<V> dz = load<V>(dy + i), v = load<V>(x + i), out = {};
         const pack<V> m = load<V>(mean + k), s = load<V>(rstd + k);
+        const pack<V> f = load<V>(factor + k), fh = load<V>(factor + C + k), f1 = load<V>(factor + 2 * C + k);
         if (RELU) out = load<V>(y + i);
 #pragma unroll
         for (int j = 0; j < V; j++) {
             if (RELU && !(out.v[j] > 0.0f)) dz.v[j] *= slope;
             const float h = (v.v[j] - m.v[j]) * s.v[j];
-            v.v[j] = factor[k + j] * dz.v[j] + factor[C + k + j] * h + factor[2 * C + k + j];
+            v.v[j] = f.v[j] * dz.v[j] + fh.v[j] * h + f1.v[j];
         }
         if (dr) put<V>(dr + i, add_r, dz);
         if (dx) put<V>(dx + i, add_x, v);

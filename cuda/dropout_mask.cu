@@ -17,9 +17,13 @@ struct body {
     int64_t dim[ADZE_MAX_RANK], step[ADZE_MAX_RANK]; /* the innermost first; a step of 0 where u is repeated */
     template <int V> __device__ void at(int64_t i) const
     {
-        pack<V> v = load<V>(from + i);
+        pack<V> v = load<V>(from + i), r;
+        if (same) r = load<V>(u + i);
+        else
 #pragma unroll
-        for (int j = 0; j < V; j++) v.v[j] *= u[same ? i + j : place_of(i + j)] >= p ? scale : 0.0f;
+            for (int j = 0; j < V; j++) r.v[j] = u[place_of(i + j)];
+#pragma unroll
+        for (int j = 0; j < V; j++) v.v[j] *= r.v[j] >= p ? scale : 0.0f;
         put<V>(to + i, add, v);
     }
     __device__ int64_t place_of(int64_t i) const

@@ -22,6 +22,7 @@ namespace {
 constexpr int CAP = 4096;     /* rows of a list */
 constexpr int THREADS = 256;  /* of kernels over rows */
 constexpr int CHOOSERS = 1024; /* of the one block that chooses or picks */
+constexpr int64_t SECTOR = 8; /* values of 4 bytes */
 
 struct progress_state {
     int64_t n_picks;
@@ -60,10 +61,12 @@ __device__ float distance(const float *a, const float *b, int64_t d)
 
 __global__ void __launch_bounds__(THREADS) check_kernel(const selection s)
 {
-    const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    const int64_t i = ((int64_t)blockIdx.x * THREADS + threadIdx.x) / 16;
     double norm2 = 0.0;
     if (i >= s.N) return;
-    for (int64_t j = 0; j < s.d; j++) norm2 += (double)s.x[i * s.d + j] * (double)s.x[i * s.d + j];
+    for (int64_t j = threadIdx.x % 16; j < s.d; j += 16) norm2 += (double)s.x[i * s.d + j] * (double)s.x[i * s.d + j];
+    for (int step = 8; step > 0; step /= 2) norm2 += __shfl_xor_sync(half_warp(), norm2, step);
+    if (threadIdx.x % 16 != 0) return;
     s.seen[i] = 0;
     if (!(norm2 <= 1e36)) atomicMax(&s.state->unsound, (int)i); /* an integer: any order gives the same */
 }
@@ -258,7 +261,8 @@ adze_status start(adze_ctx *ctx, const selection &s, const adze_kcenter_opts *o,
     const unsigned row_blocks = (unsigned)pieces(s.N, THREADS);
     progress_state state = { 0, 0.0f, 0, 0, -1 };
     adze_status st = adze_cuda_write(ctx, s.state, &state, sizeof state);
-    if (st == ADZE_OK) st = adze_cuda_check(ADZE_LAUNCH(check_kernel, dim3(row_blocks), dim3(THREADS), 0, stream, s), "kcenter");
+    if (st == ADZE_OK)
+        st = adze_cuda_check(ADZE_LAUNCH(check_kernel, dim3((unsigned)pieces(16 * s.N, THREADS)), dim3(THREADS), 0, stream, s), "kcenter");
     if (st == ADZE_OK) st = adze_cuda_read(ctx, &state, s.state, sizeof state);
     if (st != ADZE_OK) return st;
     if (state.unsound >= 0) return adze_fail(ADZE_ENUMERIC, "kcenter: row %d holds NaN or infinity or is longer than 1e18", state.unsound);
@@ -295,18 +299,20 @@ adze_status select_all(adze_ctx *ctx, const selection &s, const adze_kcenter_opt
     return st;
 }
 
-/* The parts of the block: tables, picks (8 bytes each), then 4-byte values, then the state. */
+/* The parts of the block: rows, m, seen and list (4 bytes each, every part begins with a sector), then tables and picks (8 bytes
+ * each), then the state. */
 struct extent {
-    int64_t n_tables;
-    size_t wide, narrow, n_bytes;
+    int64_t m, seen, list, n_values, n_tables;
+    size_t n_bytes;
 };
 
 extent extent_of(int64_t N, int64_t d, int64_t K, int64_t n_starts)
 {
     extent e;
+    e.m = pieces(N * d, SECTOR) * SECTOR, e.seen = e.m + pieces(N, SECTOR) * SECTOR, e.list = e.seen + pieces(N, SECTOR) * SECTOR;
+    e.n_values = e.list + CAP;
     e.n_tables = 2 * d > n_starts ? 2 * d : n_starts;
-    e.wide = (size_t)(e.n_tables + K) * 8, e.narrow = ((size_t)(N * d) + 2 * (size_t)N + CAP + 3) / 4 * 16;
-    e.n_bytes = e.wide + e.narrow + sizeof(progress_state) + 16;
+    e.n_bytes = (size_t)e.n_values * 4 + (size_t)(e.n_tables + K) * 8 + sizeof(progress_state);
     return e;
 }
 
@@ -329,11 +335,11 @@ adze_status adze_cuda_kcenter(adze_ctx *ctx, const float *x_host, int64_t N, int
     adze_status st = adze_cuda_reserve(ctx, (size_t)(N * d) * sizeof(float));
     if (st == ADZE_OK) st = adze_cuda_alloc(ctx, e.n_bytes, ADZE_BLOCK_SELECTION, &block);
     if (st != ADZE_OK) return st;
-    void *tables = block;
-    s.picks = static_cast<int64_t *>(block) + e.n_tables;
-    float *values = reinterpret_cast<float *>(s.picks + K);
-    s.x = values, s.m = values + N * d, s.seen = reinterpret_cast<int32_t *>(s.m + N), s.list = s.seen + N;
-    s.state = reinterpret_cast<progress_state *>(static_cast<char *>(block) + (e.wide + e.narrow + 15) / 16 * 16);
+    float *values = static_cast<float *>(block);
+    int64_t *tables = reinterpret_cast<int64_t *>(values + e.n_values);
+    s.x = values, s.m = values + e.m, s.seen = reinterpret_cast<int32_t *>(values + e.seen), s.list = reinterpret_cast<int32_t *>(values + e.list);
+    s.picks = tables + e.n_tables;
+    s.state = reinterpret_cast<progress_state *>(s.picks + K);
     st = adze_cuda_write(ctx, values, x_host, (size_t)(N * d) * sizeof(float));
     if (st == ADZE_OK) st = start(ctx, s, opts, tables);
     if (st == ADZE_OK && start_host) st = adze_cuda_read(ctx, start_host, s.m, (size_t)N * sizeof(float));

@@ -14,8 +14,13 @@
  * bytes   float16 bank once per 128 queries (from L2 where it fits): 50 MB at M=24576 D=1024; partial results 8 C per query, split
  * flops   2 Q M D = 51.5 G per image of 1024 patches at M=24576
  * floor   0.312 ms per image on sm_89 (165 TFLOP/s), 0.052 on sm_90 (989); float32 0.624 and 0.77 ms
- * launch  256 threads, bounds (256,1), up to 170 registers: 8 warps of 64x32 products, three stages of 32 elements (48 KB), ldmatrix from a
- *         swizzled tile without conflicts; the scores pass through shared memory once per tile, 1.5 % of its time on sm_89
+ * launch  256 threads: 8 warps of 64x32 products, three stages of 32 elements (48 KB), ldmatrix and scores by swizzled addresses, no
+ *         bank conflicts. 64 registers of a thread are sums. At C = 4 bounds (256,2) leave it 128: fragments of one operand are loaded
+ *         as they are needed, addresses are 32 bits wide, nothing spills, and two blocks share a multiprocessor, so that one multiplies
+ *         while the other scans its scores (640 instructions a thread and tile; at D = 1024 a tile's products take 65 k cycles on sm_89
+ *         and at least 8 k on sm_90: without the other block 2 % and up to 20 % of the time). At C = 16 the list takes 32 registers
+ *         more; within 128 it would spill, so one block has up to 156. Fewer sums per thread would raise occupancy further
+ *         and halve the products per byte of shared memory that ldmatrix reads, which is what feeds the tensor cores
  * order   every thread scans its columns ascending; lists are merged by (s, row): bitwise repeatable, no atomics */
 #include <cuda_fp16.h>
 #include <float.h>
@@ -34,14 +39,16 @@ constexpr int STEP = 32;           /* float16 elements per stage */
 constexpr int STAGES = 3;
 constexpr int ROW_BYTES = STEP * 2, TILE_BYTES = TILE * ROW_BYTES, STAGE_BYTES = 2 * TILE_BYTES;
 constexpr int SHARED_BYTES = STAGES * STAGE_BYTES;
-constexpr int SCORE_STRIDE = 73;   /* of 64 columns of scores: threads of a warp read 32 rows without conflict */
+constexpr int SCORE_PAIRS = 32;    /* of a row of scores: 64 columns, half of a tile's */
 constexpr int LISTS = 2;           /* per split and query: one per thread that scans it */
 constexpr int MOST_K = 12;         /* more neighbours are scanned for directly */
 constexpr int64_t QUERY_PART = 16384; /* queries per round */
 
-static_assert(TILE * SCORE_STRIDE * (int)sizeof(float) <= SHARED_BYTES, "scores lie where the stages did");
+constexpr int SCORE_FLOATS = TILE * SCORE_PAIRS * 2;
 
-struct candidate {
+static_assert(SCORE_FLOATS * (int)sizeof(float) <= SHARED_BYTES, "scores lie where the stages did");
+
+struct alignas(8) candidate {
     float s;
     int32_t row; /* -1: none */
 };
@@ -145,10 +152,11 @@ __global__ void __launch_bounds__(THREADS) init_kernel(const row_info *info, int
 
 struct pass {
     int64_t M, Q, D; /* Q: queries of this round; D: padded for float16 */
+    int64_t pitch;   /* of `out`: Q, padded to whole sectors */
     int tiles, splits;
     const float *init;
     float inverse; /* of the product's scale */
-    candidate *out; /* (Q, splits, LISTS, C) */
+    candidate *out; /* (splits, LISTS, C, pitch) */
     const __half *q16, *b16;
     const float *q, *b, *mean;
     const int64_t *which; /* float32: rows of q; NULL: all */
@@ -172,40 +180,48 @@ template <int C> __device__ void insert(best_list<C> &best, float s, int32_t row
     if (s > best.s[0]) best.s[0] = s, best.row[0] = row;
 }
 
+/* Where columns 2 pair and 2 pair + 1 of a row of scores lie: 8 bytes. Sixteen consecutive rows of one pair, and four pairs of
+ * four consecutive rows, each fill the 32 banks. */
+__device__ int score_at(int row, int pair) { return 2 * (row * SCORE_PAIRS + (pair ^ ((row & 3) << 2 | (row >> 2 & 3)))); }
+
 /* 64 columns of scores from row `first` of the bank on: thread t takes 32 of them for query t % 128. Its list waits in global
  * memory, not in registers, while the next tile is multiplied; `fresh`: there is none yet. */
-template <int C> __device__ void scan(const pass &p, const float *score, int64_t first, int64_t q0, int split, bool fresh)
+template <int C> __device__ void scan(const pass &p, const float *score, int first, int q0, int split, bool fresh)
 {
     const int row = (int)threadIdx.x % TILE, from = (int)threadIdx.x / TILE * 32;
-    const int n = (int)min((int64_t)32, p.M - first - from);
-    if (q0 + row >= p.Q) return;
-    candidate *list = p.out + (((q0 + row) * p.splits + split) * LISTS + (int)threadIdx.x / TILE) * C;
+    const int n = min(32, (int)p.M - first - from);
+    if (q0 + row >= (int)p.Q) return;
+    candidate *list = p.out + (int64_t)(split * LISTS + (int)threadIdx.x / TILE) * C * p.pitch + q0 + row;
     best_list<C> best;
 #pragma unroll
     for (int c = 0; c < C; c++) {
-        const candidate x = fresh ? candidate{ -INFINITY, -1 } : list[c];
+        const candidate x = fresh ? candidate{ -INFINITY, -1 } : list[c * p.pitch];
         best.s[c] = x.s, best.row[c] = x.row;
     }
 #pragma unroll 1
-    for (int j = 0; j < n; j++) { /* as are the loops around: unrolled, they would take registers from the products */
-        const int64_t at = first + from + j;
-        insert(best, score[row * SCORE_STRIDE + from + j] * p.inverse + p.init[at], (int32_t)at);
+    for (int j = 0; j < n; j += 2) { /* as are the loops around: unrolled, they would take registers from the products */
+        const int at = first + from + j;
+        const pack<2> s = load<2>(score + score_at(row, (from + j) / 2));
+        insert(best, s.v[0] * p.inverse + p.init[at], at);
+        if (j + 1 < n) insert(best, s.v[1] * p.inverse + p.init[at + 1], at + 1);
     }
 #pragma unroll
-    for (int c = 0; c < C; c++) list[c] = candidate{ best.s[c], best.row[c] };
+    for (int c = 0; c < C; c++) /* 8 bytes at once */
+        store<2>(reinterpret_cast<float *>(list + c * p.pitch), pack<2>{ { best.s[c], __int_as_float(best.row[c]) } });
 }
 
 /* Byte of 16-byte chunk c of row r of a tile: eight rows of one chunk lie in eight different bank groups. */
 __device__ int chunk_at(int r, int c) { return r * ROW_BYTES + (c ^ (r >> 1 & 3)) * 16; }
 
-/* Elements [k, k + STEP) of 128 rows of q and b into a stage; all rows exist, padded. */
-__device__ void fetch(const pass &p, const __half *q, const __half *b, int64_t k, unsigned char *stage)
+/* Elements [k, k + STEP) of 128 rows of q and b, D apart, into a stage; all rows exist, padded. */
+__device__ void fetch(const __half *q, const __half *b, int D, int k, unsigned char *stage)
 {
+    const int r = (int)threadIdx.x / 4, c = (int)threadIdx.x % 4, from = r * D + k + c * 8;
+    unsigned char *to = stage + chunk_at(r, c);
 #pragma unroll
-    for (int i = 0; i < 2 * TILE_BYTES / 16 / THREADS; i++) {
-        const int at = (int)threadIdx.x + i * THREADS, r = at / 4 % TILE, c = at % 4;
-        const __half *from = (at < TILE_BYTES / 16 ? q : b) + r * p.D + k + c * 8;
-        adze_cp_async<16>(stage + (at < TILE_BYTES / 16 ? 0 : TILE_BYTES) + chunk_at(r, c), from);
+    for (int i = 0; i < TILE / (THREADS / 4); i++) {
+        adze_cp_async<16>(to + i * (THREADS / 4) * ROW_BYTES, q + (from + i * (THREADS / 4) * D));
+        adze_cp_async<16>(to + i * (THREADS / 4) * ROW_BYTES + TILE_BYTES, b + (from + i * (THREADS / 4) * D));
     }
 }
 
@@ -213,36 +229,37 @@ __device__ void multiply_stage(const unsigned char *stage, int wm, int wn, int l
 {
 #pragma unroll
     for (int kk = 0; kk < STEP / 16; kk++) {
-        uint32_t a[4][4], b[2][4];
-#pragma unroll
-        for (int m = 0; m < 4; m++) adze_ldmatrix(a[m], stage + chunk_at(wm * 64 + m * 16 + lane % 16, kk * 2 + lane / 16));
+        uint32_t b[2][4];
 #pragma unroll
         for (int n = 0; n < 2; n++)
             adze_ldmatrix(b[n], stage + TILE_BYTES + chunk_at(wn * 32 + n * 16 + lane / 16 * 8 + lane % 8, kk * 2 + (lane / 8 & 1)));
 #pragma unroll
-        for (int m = 0; m < 4; m++)
+        for (int m = 0; m < 4; m++) {
+            uint32_t a[4];
+            adze_ldmatrix(a, stage + chunk_at(wm * 64 + m * 16 + lane % 16, kk * 2 + lane / 16));
 #pragma unroll
             for (int n = 0; n < 4; n++) {
                 const uint32_t pair[2] = { b[n / 2][n % 2 * 2], b[n / 2][n % 2 * 2 + 1] };
-                adze_mma_f16(acc[m][n], a[m], pair);
+                adze_mma_f16(acc[m][n], a, pair);
             }
+        }
     }
 }
 
 /* Queries blockIdx.y * 128 .., the bank's tiles of split blockIdx.x. */
-template <int C> __global__ void __launch_bounds__(THREADS, 1) tensor_kernel(const pass p)
+template <int C> __global__ void __launch_bounds__(THREADS, C <= 4 ? 2 : 1) tensor_kernel(const pass p)
 {
     ADZE_SHARED(unsigned char, shared, SHARED_BYTES);
     const int lane = (int)threadIdx.x % 32, wm = (int)threadIdx.x / 128, wn = (int)threadIdx.x / 32 % 4, split = (int)blockIdx.x;
-    const int64_t q0 = (int64_t)blockIdx.y * TILE;
+    const int q0 = (int)blockIdx.y * TILE;
     const int first = (int)((int64_t)p.tiles * split / p.splits), last = (int)((int64_t)p.tiles * (split + 1) / p.splits);
-    const int steps = (int)(p.D / STEP);
+    const int steps = (int)p.D / STEP;
     float *score = reinterpret_cast<float *>(shared);
     for (int tile = first; tile < last; tile++) {
-        const __half *q = p.q16 + q0 * p.D, *b = p.b16 + (int64_t)tile * TILE * p.D;
+        const __half *q = p.q16 + (int64_t)q0 * p.D, *b = p.b16 + (int64_t)tile * TILE * p.D;
         float acc[4][4][4] = {};
         for (int s = 0; s < STAGES - 1; s++) {
-            if (s < steps) fetch(p, q, b, (int64_t)s * STEP, shared + s * STAGE_BYTES);
+            if (s < steps) fetch(q, b, (int)p.D, s * STEP, shared + s * STAGE_BYTES);
             adze_cp_async_commit();
         }
 #pragma unroll 1
@@ -250,7 +267,7 @@ template <int C> __global__ void __launch_bounds__(THREADS, 1) tensor_kernel(con
             const int ahead = s + STAGES - 1;
             adze_cp_async_wait<STAGES - 2>();
             __syncthreads();
-            if (ahead < steps) fetch(p, q, b, (int64_t)ahead * STEP, shared + ahead % STAGES * STAGE_BYTES);
+            if (ahead < steps) fetch(q, b, (int)p.D, ahead * STEP, shared + ahead % STAGES * STAGE_BYTES);
             adze_cp_async_commit();
             multiply_stage(shared + s % STAGES * STAGE_BYTES, wm, wn, lane, acc);
         }
@@ -260,14 +277,15 @@ template <int C> __global__ void __launch_bounds__(THREADS, 1) tensor_kernel(con
             __syncthreads();
             if (wn / 2 == half)
 #pragma unroll
-                for (int m = 0; m < 4; m++)
+                for (int n = 0; n < 4; n++)
 #pragma unroll
-                    for (int n = 0; n < 4; n++)
+                    for (int i = 0; i < 4; i += 2) {
+                        float *to = score + score_at(wm * 64 + lane / 4 + i / 2 * 8, wn % 2 * 16 + n * 4 + lane % 4);
 #pragma unroll
-                        for (int i = 0; i < 4; i++)
-                            score[(wm * 64 + m * 16 + lane / 4 + i / 2 * 8) * SCORE_STRIDE + wn % 2 * 32 + n * 8 + lane % 4 * 2 + i % 2] = acc[m][n][i];
+                        for (int m = 0; m < 4; m++) store<2>(to + m * 16 * 2 * SCORE_PAIRS, pack<2>{ { acc[m][n][i], acc[m][n][i + 1] } });
+                    }
             __syncthreads();
-            scan<C>(p, score, (int64_t)tile * TILE + half * 64, q0, split, tile == first && half == 0);
+            scan<C>(p, score, tile * TILE + half * 64, q0, split, tile == first && half == 0);
         }
         __syncthreads();
     }
@@ -298,9 +316,9 @@ __device__ void put_column(float *to, int k, int r, float4 v)
 }
 
 /* The same in float32: a thread has 8 x 8 products, rows and columns 4t .. 4t+3 and 64 + 4t ... */
-template <int C> __global__ void __launch_bounds__(THREADS, 1) simt_kernel(const pass p)
+template <int C> __global__ void __launch_bounds__(THREADS, C <= 4 ? 2 : 1) simt_kernel(const pass p)
 {
-    ADZE_SHARED(float, shared, TILE * SCORE_STRIDE);
+    ADZE_SHARED(float, shared, SCORE_FLOATS);
     const int tx = (int)threadIdx.x % 16, ty = (int)threadIdx.x / 16, split = (int)blockIdx.x;
     const int r = (int)threadIdx.x / 2, k = (int)threadIdx.x % 2 * 4, D = (int)p.D; /* r, k: what this thread fetches */
     const int64_t q0 = (int64_t)blockIdx.y * TILE;
@@ -336,12 +354,18 @@ template <int C> __global__ void __launch_bounds__(THREADS, 1) simt_kernel(const
         for (int half = 0; half < 2; half++) {
             __syncthreads();
 #pragma unroll
-            for (int i = 0; i < 8; i++)
+            for (int i = 0; i < 8; i++) {
+                const int line = i / 4 * 64 + 4 * ty + i % 4, at = score_at(line, 2 * tx), other = score_at(line, 2 * tx + 1);
+                pack<4> v;
 #pragma unroll
-                for (int j = 0; j < 4; j++)
-                    shared[(i / 4 * 64 + 4 * ty + i % 4) * SCORE_STRIDE + 4 * tx + j] = half == 0 ? acc[i][j] : acc[i][4 + j];
+                for (int j = 0; j < 4; j++) {
+                    const float here = half == 0 ? acc[i][j] : acc[i][4 + j], across = half == 0 ? acc[i][j ^ 2] : acc[i][4 + (j ^ 2)];
+                    v.v[j] = at < other ? here : across; /* the two pairs may have changed places */
+                }
+                store<4>(shared + min(at, other), v);
+            }
             __syncthreads();
-            scan<C>(p, shared, (int64_t)tile * TILE + half * 64, q0, split, tile == first && half == 0);
+            scan<C>(p, shared, tile * TILE + half * 64, (int)q0, split, tile == first && half == 0);
         }
         __syncthreads();
     }
@@ -364,7 +388,8 @@ __device__ double distance2(const float *a, const float *b, int64_t D, int lane)
 struct ranking {
     int64_t M, n, D; /* n: queries of this round */
     int k, lists;
-    const candidate *part; /* (n, lists, C) */
+    const candidate *part; /* (lists, C, pitch) */
+    int64_t pitch;
     const float *q, *rows;
     const int64_t *which;
     const row_info *info; /* of the queries */
@@ -383,7 +408,7 @@ template <int C> __global__ void __launch_bounds__(THREADS) rank_kernel(const ra
     const int lane = (int)threadIdx.x % 32, items = r.lists * C;
     if (i >= r.n) return;
     const int64_t at = r.which ? r.which[i] : i;
-    const candidate *part = r.part + i * items;
+    const candidate *part = r.part + i;
     double dist[C];
     int32_t row[C];
     float s = INFINITY;
@@ -392,7 +417,7 @@ template <int C> __global__ void __launch_bounds__(THREADS) rank_kernel(const ra
     for (int c = 0; c < C; c++) { /* the first one behind (s, from) */
         candidate best = { -INFINITY, INT32_MAX };
         for (int t = lane; t < items; t += 32) {
-            const candidate x = part[t];
+            const candidate x = part[t * r.pitch];
             if (x.row >= 0 && in_front(s, from, x.s, x.row) && in_front(x.s, x.row, best.s, best.row)) best = x;
         }
         for (int step = 16; step > 0; step /= 2) {
@@ -479,6 +504,8 @@ struct bank {
 };
 
 int64_t padded(int64_t n) { return pieces(n, TILE) * TILE; }
+
+int64_t pitch_of(int64_t n) { return pieces(n, 32 / sizeof(candidate)) * (32 / sizeof(candidate)); }
 
 unsigned warp_blocks(int64_t rows) { return (unsigned)pieces(rows, THREADS / 32); }
 
@@ -575,7 +602,7 @@ int kept(int k) { return k == 1 ? 4 : 16; }
 workspace cut(const adze_ctx *ctx, const bank *b, int64_t n, int k, cutter *from)
 {
     workspace w;
-    w.part = from->take<candidate>(k <= MOST_K ? n * splits_of(ctx, b, n) * LISTS * kept(k) : 0);
+    w.part = from->take<candidate>(k <= MOST_K ? pitch_of(n) * splits_of(ctx, b, n) * LISTS * kept(k) : 0);
     w.info = from->take<row_info>(n);
     w.packed = from->take<__half>(padded(n) * b->Dp);
     w.which = from->take<int64_t>(n);
@@ -592,14 +619,14 @@ template <int C> adze_status search(adze_ctx *ctx, const bank *b, const workspac
     adze_status st = pack(ctx, b, half, q, which, n, w.packed, w.info);
     if (st != ADZE_OK) return st;
     pass p = {};
-    p.M = b->M, p.Q = n, p.D = half ? b->Dp : b->D;
+    p.M = b->M, p.Q = n, p.pitch = pitch_of(n), p.D = half ? b->Dp : b->D;
     p.tiles = (int)pieces(b->M, TILE), p.splits = splits_of(ctx, b, n);
     p.init = b->init, p.inverse = half ? 1.0f / b->scale / b->scale : 1.0f;
     p.out = w.part;
     p.q16 = w.packed, p.b16 = b->packed, p.q = q, p.b = b->rows, p.mean = b->mean, p.which = which;
     const auto kernel = half ? tensor_kernel<C> : simt_kernel<C>;
     cudaError_t e = ADZE_LAUNCH(kernel, dim3((unsigned)p.splits, (unsigned)pieces(n, TILE)), dim3(THREADS), 0, stream, p);
-    const ranking r = { b->M, n, b->D, k, p.splits * LISTS, w.part, q, b->rows, which, w.info,
+    const ranking r = { b->M, n, b->D, k, p.splits * LISTS, w.part, p.pitch, q, b->rows, which, w.info,
                         half ? 1.01 * (1.0625 * (double)b->D + 64.0) * 0x1p-23 : 1.01 * ((double)b->D + 64.0) * 0x1p-24, b->NB[!half], b->rb[!half],
                         w.dist, w.idx, w.again };
     if (e == cudaSuccess) e = ADZE_LAUNCH(rank_kernel<C>, dim3(warp_blocks(n)), dim3(THREADS), 0, stream, r);

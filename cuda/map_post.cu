@@ -61,7 +61,7 @@ template <bool DOWN> __global__ void __launch_bounds__(CELL_THREADS) blur_kernel
     y[((int64_t)blockIdx.z * H + i) * W + j] = (float)sum;
 }
 
-/* One allocation: patch scores, two maps' worth of every map of a part, weights. */
+/* One allocation: two maps' worth of every map of a part, patch scores, weights; each begins at a multiple of 32 bytes. */
 struct maps {
     float *x, *up, *down;
     double *weight;
@@ -82,10 +82,13 @@ adze_status launch(adze_ctx *ctx, const maps &m, int64_t B, int64_t h, int64_t w
 constexpr int64_t PART = 64; /* maps on the device at once */
 constexpr int64_t MAX_SIDE = 65535; /* of a grid */
 
+/* n floats, and what is left of their last sector of memory. */
+int64_t sectors(int64_t n) { return pieces(n, 8) * 8; }
+
 size_t block_bytes(int64_t B, int64_t h, int64_t w, int64_t H, int64_t W, double sigma)
 {
     const int64_t part = B < PART ? B : PART;
-    return ((size_t)adze_map_radius(sigma) + 1) * sizeof(double) + (size_t)(part * (2 * H * W + h * w)) * sizeof(float);
+    return ((size_t)adze_map_radius(sigma) + 1) * sizeof(double) + (size_t)(2 * sectors(part * H * W) + sectors(part * h * w)) * sizeof(float);
 }
 
 } /* namespace */
@@ -103,6 +106,7 @@ adze_status adze_cuda_map_post(adze_ctx *ctx, const float *x_host, int64_t B, in
     const int r = adze_map_radius(sigma);
     const int64_t part = B < PART ? B : PART;
     const size_t weight_bytes = ((size_t)r + 1) * sizeof(double);
+    const int64_t map = sectors(part * H * W), scores = sectors(part * h * w);
     void *block = NULL;
     double *weight = static_cast<double *>(adze_malloc(weight_bytes));
     if (!weight) return adze_fail(ADZE_ENOMEM, "map: %zu host bytes", weight_bytes);
@@ -110,8 +114,8 @@ adze_status adze_cuda_map_post(adze_ctx *ctx, const float *x_host, int64_t B, in
     adze_status st = adze_cuda_alloc(ctx, block_bytes(B, h, w, H, W, sigma), ADZE_BLOCK_MAPS, &block);
     if (st == ADZE_OK) {
         maps m;
-        m.weight = static_cast<double *>(block);
-        m.up = reinterpret_cast<float *>(m.weight + r + 1), m.down = m.up + part * H * W, m.x = m.down + part * H * W;
+        m.up = static_cast<float *>(block), m.down = m.up + map, m.x = m.down + map;
+        m.weight = reinterpret_cast<double *>(m.x + scores);
         st = adze_cuda_write(ctx, m.weight, weight, weight_bytes);
         for (int64_t at = 0; at < B && st == ADZE_OK; at += part) {
             const int64_t n = B - at < part ? B - at : part;

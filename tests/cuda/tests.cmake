@@ -47,6 +47,14 @@ add_test(NAME cuda/test_device_cache COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/cu
 set_tests_properties(cuda/test_device_cache PROPERTIES TIMEOUT 300)
 add_dependencies(adze-train adze_cusim) # so that a build of the programs can be tested with it
 
+# How every kernel's accesses fall on memory is what access.txt says.
+find_program(ADZE_PYTHON python3)
+if(ADZE_PYTHON)
+  add_test(NAME cuda/access COMMAND ${ADZE_PYTHON} bench/cuda_static.py ${CMAKE_BINARY_DIR} --check tests/cuda/access.txt
+           WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(cuda/access PROPERTIES TIMEOUT 600)
+endif()
+
 # Every kernel at the benchmark's shapes, made small, agrees with another implementation.
 add_test(NAME bench/bench_kernels COMMAND bench-kernels --device cpu --batch 1 --repeat 1 --shrink 4)
 add_test(NAME bench/bench_kernels/cusim COMMAND bench-kernels --device cusim --batch 1 --repeat 1 --shrink 8)

@@ -63,6 +63,7 @@ static void add_traffic(cusim_traffic *to, const cusim_traffic *from)
     to->requests += from->requests;
     to->sectors += from->sectors;
     to->bytes += from->bytes;
+    to->fewest += from->fewest;
 }
 
 bool cusim_counts_of(const char *kernel, cusim_counts *counts)
@@ -129,8 +130,8 @@ __attribute__((destructor)) static void write_counts(void)
         fprintf(f, "%s\t%zu\t%s\t%lld\t%d\t%zu", info.dli_fname ? info.dli_fname : "?",
                 (size_t)((const char *)k->entry - (const char *)info.dli_fbase), k->kernel, (long long)k->launches, k->threads,
                 k->shared_bytes);
-        const int64_t rest[] = {k->load.requests, k->load.sectors, k->load.bytes, k->store.requests, k->store.sectors,
-                                k->store.bytes, k->shared_requests, k->shared_passes, k->shared_ideal, k->worst_conflict};
+        const int64_t rest[] = {k->load.requests, k->load.sectors, k->load.fewest, k->store.requests, k->store.sectors,
+                                k->store.fewest, k->shared_requests, k->shared_passes, k->shared_ideal, k->worst_conflict};
         for (size_t j = 0; j < sizeof rest / sizeof *rest; j++) fprintf(f, "\t%lld", (long long)rest[j]);
         fputc('\n', f);
     }
@@ -198,7 +199,9 @@ static void count_global(const site *s, const request *r)
     n = 0;
     for (int l = 0; l < CUSIM_WARP; l++)
         if (r->lanes >> l & 1) bytes[n++] = r->at[l];
-    c->bytes += (int64_t)count_distinct(bytes, n) * s->n_bytes;
+    const int64_t asked = (int64_t)count_distinct(bytes, n) * s->n_bytes;
+    c->bytes += asked;
+    c->fewest += (asked + SECTOR_BYTES - 1) / SECTOR_BYTES;
 }
 
 /* 4 bytes per lane and less: the warp at once; 8: by halves; 16: by quarters. In each pass a bank gives one word to all. */

@@ -96,6 +96,7 @@ static void counts_sectors_and_conflicts(void **state)
             assert_true(cusim_counts_of("strided_kernel", &c));
             assert_int_equal(c.load.requests, 1);
             assert_int_equal(c.load.sectors, strides[i].sectors);
+            assert_int_equal(c.load.fewest, strides[i].stride == 0 ? 1 : 4);
             assert_int_equal(c.store.sectors, 4);
         }
         cusim_count(true);

@@ -34,6 +34,7 @@ typedef struct {
     int64_t requests; /* one instruction of one warp */
     int64_t sectors;  /* of 32 bytes */
     int64_t bytes;    /* asked for by its lanes, the same address once */
+    int64_t fewest;   /* sectors that could hold them, request by request */
 } cusim_traffic;
 
 typedef struct {
