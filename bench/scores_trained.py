@@ -3,7 +3,8 @@
 
 For each class of the reference file that lies below --data: adze-train and adze-eval with --seeds own seeds and the
 reference's number of epochs. Asked, as the reference files say it: the mean of each score inside the reference's bar, and
-the mean loss of every epoch beside the reference's. Prints a table; exit 1 if a bar is missed, 3 for missing input.
+the mean loss of every epoch beside the reference's (SimpleNet: of every epoch on the plateau before the loss falls). Prints
+a table; exit 1 if a bar is missed, 3 for missing input.
 
     bench/scores_trained.py rd --data ../shared/data/surfaces --weights resnet18.h5
 """
@@ -56,11 +57,14 @@ def spread(seeds):
     return mean - wide, mean + wide
 
 
-# What the reference files prescribe beside the defaults; loss: how far beyond the reference's seeds the mean loss may lie.
+# What the reference files prescribe beside the defaults; loss: how far beyond the reference's seeds the mean loss may lie, of
+# epochs in which the reference's is above `plateau`. When SimpleNet's loss leaves its plateau is chance: on weave, with the
+# reference's recipe in PyTorch, three seeds end with .0248, .0238 and .0773, and are within 6 % of each other while above 0.9.
 METHODS = {
-    'rd': {'read': rd_reference, 'bar': beyond, 'loss': 0.10, 'flags': []},
-    'cflow': {'read': seeds_reference, 'bar': near, 'loss': 0.05, 'flags': ['--set', 'rotate=0', '--set', 'levels=2,3']},
-    'simplenet': {'read': seeds_reference, 'bar': spread, 'loss': 0.10,
+    'rd': {'read': rd_reference, 'bar': beyond, 'loss': 0.10, 'plateau': 0.0, 'flags': []},
+    'cflow': {'read': seeds_reference, 'bar': near, 'loss': 0.05, 'plateau': 0.0,
+              'flags': ['--set', 'rotate=0', '--set', 'levels=2,3']},
+    'simplenet': {'read': seeds_reference, 'bar': spread, 'loss': 0.10, 'plateau': 0.9,
                   'flags': ['--batch', '8', '--set', 'pretrain_dim=384', '--set', 'target_dim=384', '--set', 'hidden=256']},
 }
 
@@ -104,14 +108,14 @@ def check_class(args, method, name, reference):
         missed += not ok
         print(f'{name:10} {"":3} {k:10} mean {mean:.4f}, reference {" ".join(f"{v:.4f}" for v in scores[k])}, '
               f'bar [{low:.4f}, {high:.4f}]: {"ok" if ok else "MISSED"}')
-    worst = 0.0
-    for e in range(epochs):
+    worst, asked = 0.0, [e for e in range(epochs) if min(l[e] for l in losses) > method['plateau']]
+    for e in asked:
         mean = sum(r[1][e] for r in runs) / len(runs)
         low, high = min(l[e] for l in losses), max(l[e] for l in losses)
         worst = max(worst, (low - mean) / low, (mean - high) / high)
     ok = worst <= method['loss']
     missed += not ok
-    print(f'{name:10} {"":3} loss       of an epoch at most {100 * worst:.1f} % outside the reference\'s seeds, '
+    print(f'{name:10} {"":3} loss       of {len(asked)} epochs at most {100 * worst:.1f} % outside the reference\'s seeds, '
           f'bar {100 * method["loss"]:.0f} %: {"ok" if ok else "MISSED"}', flush=True)
     return missed
 
