@@ -2,7 +2,8 @@
  * bytes   read the features (4*H*W*C per layer), write y; per position the patch of p*p*C floats is gathered once into L1
  * flops   p*p*C + D1 additions per position and layer
  * order   sums run in float over at most ceil(p*p*C/D1)+1 neighbours, windows left to right: the same for any thread count
- * Positions are split over threads. Layers behind the first keep one row of D2 per position, resized at the end. */
+ * Positions are split over threads. Layers behind the first keep one row of D2 per position, resized at the end. Where windows begin
+ * and end is computed once a run: the divisions would cost more than the sums. */
 #include <omp.h>
 
 #include "core/cpu/kernels_cpu.h"
@@ -15,9 +16,15 @@ static bool accepts(const adze_call *c)
 }
 
 typedef struct {
-    size_t patch, pooled, rows; /* floats per thread, per thread, in all */
+    size_t patch, pooled, rows, windows; /* floats per thread, per thread, in all, in all */
     int threads;
 } sizes;
+
+/* n numbers averaged to m: window i is [from[i], to[i]). */
+typedef struct {
+    int32_t *from, *to;
+    float *length;
+} windows;
 
 static size_t rounded(int64_t n_floats)
 {
@@ -34,14 +41,28 @@ static sizes sizes_of(const adze_call *c)
         if (patch > s.patch) s.patch = patch;
         if (k > 0 && rows > s.rows) s.rows = rows;
     }
+    s.windows = 3 * (rounded(o->pretrain_dim) + rounded(o->target_dim));
     return s;
 }
 
 static adze_status prepare(adze_call *c)
 {
     sizes s = sizes_of(c);
-    c->scratch_bytes = ((s.patch + s.pooled) * (size_t)s.threads + s.rows) * sizeof(float);
+    c->scratch_bytes = ((s.patch + s.pooled) * (size_t)s.threads + s.rows + s.windows) * sizeof(float);
     return ADZE_OK;
+}
+
+_Static_assert(sizeof(int32_t) == sizeof(float), "windows lie in an array of floats");
+
+/* In 3 * rounded(m) floats at `at`. */
+static windows find_windows(float *at, int64_t n, int64_t m)
+{
+    windows w = { (int32_t *)at, (int32_t *)at + rounded(m), at + 2 * rounded(m) };
+    for (int64_t i = 0; i < m; i++) {
+        w.from[i] = (int32_t)patch_embed_begin(i, n, m), w.to[i] = (int32_t)patch_embed_end(i, n, m);
+        w.length[i] = (float)(w.to[i] - w.from[i]);
+    }
+    return w;
 }
 
 /* The zero-padded patch around (y,x) in order c, ky, kx. */
@@ -59,26 +80,35 @@ static void gather(const float *map, int64_t H, int64_t W, int64_t C, int p, int
     }
 }
 
-static void window_means(const float *v, int64_t n, float *u, int64_t m)
+/* x /= the windows' lengths. */
+static void divide(float *x, const windows *w, int64_t m)
 {
-    for (int64_t i = 0; i < m; i++) {
-        int64_t from = patch_embed_begin(i, n, m), to = patch_embed_end(i, n, m);
-        float sum = v[from];
-        for (int64_t j = from + 1; j < to; j++) sum += v[j];
-        u[i] = sum / (float)(to - from);
-    }
+#pragma omp simd
+    for (int64_t i = 0; i < m; i++) x[i] /= w->length[i];
 }
 
-/* What layer k of L contributes to each of the D2 outputs: its part of the window, over the whole window's length. */
-static void layer_part(const float *u, int k, int L, int64_t D1, float *out, int64_t D2)
+static void window_means(const float *v, const windows *w, float *u, int64_t m)
 {
-    int64_t first = k * D1, last = first + D1, D = D1 * L;
-    for (int64_t j = 0; j < D2; j++) {
-        int64_t from = patch_embed_begin(j, D, D2), to = patch_embed_end(j, D, D2);
-        float sum = 0.0f;
-        for (int64_t d = from > first ? from : first; d < (to < last ? to : last); d++) sum += u[d - first];
-        out[j] = sum / (float)(to - from);
+    for (int64_t i = 0; i < m; i++) {
+        float sum = v[w->from[i]];
+        for (int64_t j = w->from[i] + 1; j < w->to[i]; j++) sum += v[j];
+        u[i] = sum;
     }
+    divide(u, w, m);
+}
+
+/* What the layer whose D1 numbers begin at `first` contributes to each of the D2 outputs: its part of the window, over the whole
+ * window's length. */
+static void layer_part(const float *u, int64_t first, int64_t D1, const windows *w, float *out, int64_t D2)
+{
+    const int64_t last = first + D1;
+    for (int64_t j = 0; j < D2; j++) {
+        int64_t from = w->from[j] > first ? w->from[j] : first, to = w->to[j] < last ? w->to[j] : last;
+        float sum = 0.0f;
+        for (int64_t d = from; d < to; d++) sum += u[d - first];
+        out[j] = sum;
+    }
+    divide(out, w, D2);
 }
 
 /* out (H0*W0, D2) += rows (H*W, D2) resized bilinearly; only columns [j0, j1) are not zero. */
@@ -103,9 +133,11 @@ static adze_status run(const adze_call *c)
     sizes s = sizes_of(c);
     int64_t N = c->in[0].shape.dim[0], H0 = c->in[0].shape.dim[1], W0 = c->in[0].shape.dim[2];
     int64_t D1 = o->pretrain_dim, D2 = o->target_dim;
-    float *shared = c->scratch, *rows = shared + (s.patch + s.pooled) * (size_t)s.threads;
-    for (int64_t n = 0; n < N; n++)
-        for (int k = 0; k < c->n_in; k++) {
+    float *shared = c->scratch, *rows = shared + (s.patch + s.pooled) * (size_t)s.threads, *tables = rows + s.rows;
+    const windows target = find_windows(tables, D1 * c->n_in, D2);
+    for (int k = 0; k < c->n_in; k++) {
+        const windows pretrain = find_windows(tables + 3 * rounded(D2), c->in[k].shape.dim[3] * o->patch * o->patch, D1);
+        for (int64_t n = 0; n < N; n++) {
             int64_t H = c->in[k].shape.dim[1], W = c->in[k].shape.dim[2], C = c->in[k].shape.dim[3];
             const float *map = c->in[k].data + n * H * W * C;
             float *out = c->out[0].data + n * H0 * W0 * D2;
@@ -113,12 +145,13 @@ static adze_status run(const adze_call *c)
             for (int64_t p = 0; p < H * W; p++) {
                 float *patch = shared + (s.patch + s.pooled) * (size_t)omp_get_thread_num(), *pooled = patch + s.patch;
                 gather(map, H, W, C, o->patch, p / W, p % W, patch);
-                window_means(patch, C * o->patch * o->patch, pooled, D1);
-                layer_part(pooled, k, c->n_in, D1, (k == 0 ? out : rows) + p * D2, D2);
+                window_means(patch, &pretrain, pooled, D1);
+                layer_part(pooled, k * D1, D1, &target, (k == 0 ? out : rows) + p * D2, D2);
             }
             int64_t j0 = k * D1 * D2 / (D1 * c->n_in), j1 = ((k + 1) * D1 * D2 + D1 * c->n_in - 1) / (D1 * c->n_in);
             if (k > 0) add_resized(rows, H, W, out, H0, W0, D2, j0 > 0 ? j0 - 1 : 0, j1 + 1 < D2 ? j1 + 1 : D2);
         }
+    }
     return ADZE_OK;
 }
 
