@@ -83,6 +83,7 @@ typedef struct adze_op_def {
     bool backward_reads_out;     /* backward reads out[0].data; further outputs (saved values) always stay */
     int in_place_input;  /* out[0] may take over the memory of this input, and its gradient that of out[0]; -1: never */
     bool alias;          /* out[0] is in[0] under another shape: no work, no memory */
+    bool remade;         /* made anew in each step rather than kept: cheap, and its inputs are what others want to keep (split.h) */
     const char *(*label)(const adze_call *c); /* a finer name for --print-plan, or NULL */
 } adze_op_def;
 

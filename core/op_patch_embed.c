@@ -106,6 +106,7 @@ const adze_op_def adze_op_patch_embed = {
     .shape = patch_embed_shape,
     .flops = patch_embed_flops,
     .forward = patch_embed_fwd,
+    .remade = true,
     .in_place_input = -1,
 };
 

@@ -80,11 +80,12 @@ static void clear(adze_value *map, int32_t n)
     for (int32_t v = 0; v < n; v++) map[v] = ADZE_NONE;
 }
 
-/* Whether a value is made in the frozen part: from the image alone, and by more than another view of it. */
+/* Whether a value is made in the frozen part: from the image alone, and by more than a view or what is made anew. */
 static bool is_frozen(const adze_graph *g, const reach *r, adze_value v)
 {
-    return v != ADZE_NONE && g->value[v].kind == ADZE_VALUE_NODE && r[v].image && !r[v].other &&
-           !adze_op_defs[g->node[g->value[v].node].op]->alias;
+    if (v == ADZE_NONE || g->value[v].kind != ADZE_VALUE_NODE || !r[v].image || r[v].other) return false;
+    const adze_op_def *def = adze_op_defs[g->node[g->value[v].node].op];
+    return !def->alias && !def->remade;
 }
 
 /* keep[s] for the nodes that the loss is computed from, short of the frozen part. */

@@ -1,7 +1,8 @@
 /* split.h - cutting a training graph: what depends on the image alone, and for each kind of step the rest.
  *
  * The first part gives the same values for an image in every epoch, so they can be computed once and kept. The cut is found
- * from the graph: no method knows of it. */
+ * from the graph: no method knows of it. It runs before views and before what is cheap to make anew (adze_op_def.remade): methods
+ * that use the same taps of a backbone keep the same values, whatever each makes of them. */
 #ifndef ADZE_CORE_SPLIT_H
 #define ADZE_CORE_SPLIT_H
 

@@ -99,6 +99,33 @@ static void without_names_everything_trainable_is_trained(void **state)
     adze_graph_destroy(n.g);
 }
 
+/* What is cheap to make anew is left to the step: the taps of a network are kept, not the patch features made of them. */
+static void patch_features_are_made_anew(void **state)
+{
+    (void)state;
+    adze_graph *g;
+    adze_graph_parts s;
+    assert_int_equal(adze_graph_create(&g), ADZE_OK);
+    adze_value image = adze_graph_input(g, "image", ADZE_SHAPE(2, SIDE, SIDE, 3)), tap[2];
+    adze_value w = adze_graph_param(g, "w", ADZE_SHAPE(C, 3, 1, 1), false), v = adze_graph_param(g, "v", ADZE_SHAPE(C, C, 1, 1), false);
+    tap[0] = adze_conv2d(g, image, w, ADZE_NONE, &ADZE_CONV2D_OPTS);
+    tap[1] = adze_conv2d(g, tap[0], v, ADZE_NONE, &ADZE_CONV2D_OPTS);
+    const adze_patch_embed_opts embed = { .patch = 3, .pretrain_dim = 4, .target_dim = 6 };
+    adze_value rows = adze_patch_embed(g, tap, 2, &embed);
+    adze_value loss = adze_mean(g, adze_linear(g, rows, adze_graph_param(g, "head", ADZE_SHAPE(5, 6), true), ADZE_NONE));
+    const adze_graph_goal goal = { loss, NULL };
+    assert_int_equal(adze_graph_split(&s, g, image, &goal, 1), ADZE_OK);
+    assert_int_equal(s.n_cuts, 2);
+    for (int k = 0; k < 2; k++) {
+        adze_shape shape = adze_graph_shape(s.frozen, s.from[k]);
+        assert_int_equal(s.floats[k], SIDE * SIDE * C);
+        assert_int_equal(shape.rank, 4);
+        assert_int_not_equal(s.rest[0].to[k], ADZE_NONE);
+    }
+    adze_graph_parts_destroy(&s);
+    adze_graph_destroy(g);
+}
+
 static void a_failed_allocation_leaves_nothing(void **state)
 {
     (void)state;
@@ -126,6 +153,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_goal_has_what_it_needs_and_trains_what_it_names),
         cmocka_unit_test(without_names_everything_trainable_is_trained),
+        cmocka_unit_test(patch_features_are_made_anew),
         cmocka_unit_test(a_failed_allocation_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

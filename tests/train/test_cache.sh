@@ -75,6 +75,29 @@ same core-off/product_01/model.h5 core-new/product_01/model.h5
 expect 0 '*' "${rd[@]}" --cache core.h5 --out rd-core
 same rd-off/product_01/model.h5 rd-core/product_01/model.h5
 
+# SimpleNet, CFlow and PatchCore share one file: whoever comes later computes nothing and adds nothing.
+one_file() { # FILE METHOD FOUND [OPTION...]
+  local file=$1 method=$2 found=$3
+  shift 3
+  local command=(adze-train --method "$method" --backbone resnet18 --weights resnet18.h5 --class product_01 --size 64 "$@")
+  [ "$method" = patchcore ] || command+=(--epochs 1)
+  [ -e "$method-alone" ] || expect 0 '*' "${command[@]}" --cache off --out "$method-alone"
+  [ ! -e "$file" ] || cp "$file" one.copy
+  "${command[@]}" --cache "$file" --out "one-$method" >one.txt 2>&1 || complain "$method with $file: $(cat one.txt)"
+  found product_01 "$found" one.txt
+  [ "$found" = 0 ] || same "$file" one.copy
+  same "$method-alone/product_01/model.h5" "one-$method/product_01/model.h5"
+  rm -rf "one-$method"
+}
+flow=(--set rotate=0 --set fiber=16 --set blocks=1 --set levels=2,3)
+one_file first.h5 simplenet 0
+one_file first.h5 patchcore 6 --set coreset=0.2
+one_file first.h5 cflow 6 "${flow[@]}"
+one_file second.h5 cflow 0 "${flow[@]}"
+one_file second.h5 simplenet 6
+one_file third.h5 patchcore 0 --set coreset=0.2
+one_file third.h5 simplenet 6
+
 # The other methods find what they wrote, every time.
 for method in simplenet destseg; do
   other=(adze-train --method $method --backbone resnet18 --weights resnet18.h5 --class product_01 --size 64 --epochs 1)
