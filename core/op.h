@@ -55,6 +55,16 @@ struct adze_call {
     bool in_place;               /* out[0] has the memory of in[op->in_place_input]; backward: that input's grad has out[0].grad's */
 };
 
+/* An engine of a library that a kernel runs, and how it was chosen: for records. */
+typedef struct {
+    const char *library, *part; /* "cuDNN"; what of the call it computes: "forward", "data gradient" ... */
+    int64_t engine, choice;     /* the library's number of it; its place, from 0, among those that fit, as the library ranks them */
+    size_t workspace_bytes;
+    const char *chosen;         /* "timed"; "cache": stored by an earlier run; "only"; "first": nothing could be stored, so it was not timed for good */
+    double ms;                  /* of one run, timed; else 0 */
+} adze_engine;
+enum { ADZE_ENGINES = 10 };
+
 /* One implementation of an op on a backend. */
 struct adze_kernel {
     const char *name; /* shown by --print-plan */
@@ -65,6 +75,7 @@ struct adze_kernel {
     /* NULL: nothing is derived from parameters. Makes packed or folded copies of them anew: called before the first run and
      * whenever the version of one has changed; in plans that train one, before each run of the step. */
     adze_status (*refresh)(const adze_call *c);
+    int (*engines)(const adze_call *c, adze_engine out[ADZE_ENGINES]); /* how many there are; NULL: none */
     bool on_host; /* run waits for the device: a plan with this kernel cannot be recorded */
 };
 

@@ -48,6 +48,9 @@ const char *adze_plan_first_nonfinite(adze_plan *plan);
 
 /* A table of steps: op, kernel, shape, bytes, FLOPs, place in the arena; then the totals. */
 void adze_plan_print(const adze_plan *plan, adze_text *text);
+/* Appends the engines of libraries that the steps run as JSON objects, separated by commas: op, backward, output (the shape), part,
+ * library, engine, choice, workspace_bytes, chosen, ms where it was timed in this run (adze_engine in op.h), count (of equal ones). */
+adze_status adze_plan_engines(const adze_plan *plan, adze_text *list);
 /* High-water mark of the arena. */
 size_t adze_plan_arena_bytes(const adze_plan *plan);
 /* Host memory that the kernels hold for themselves: weights and their gradients in the kernels' own layouts. */

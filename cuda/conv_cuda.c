@@ -161,6 +161,19 @@ done:
     return st;
 }
 
+static int engines(const adze_call *c, adze_engine out[ADZE_ENGINES])
+{
+    const conv_state *s = c->state;
+    const conv_plan *const plan[] = { s->forward, s->data, s->weights };
+    int n = 0;
+    for (int i = 0; i < 3; i++) {
+        if (!plan[i]) continue;
+        out[n] = conv_plan_engine(plan[i]); /* the forward plan of a transposed convolution computes its data gradient */
+        out[n++].part = !c->backward ? "forward" : i == 2 ? "weights gradient" : "data gradient";
+    }
+    return n;
+}
+
 static const float *weights_of(const adze_call *c)
 {
     const conv_state *s = c->state;
@@ -224,7 +237,7 @@ done:
 }
 
 const adze_kernel adze_cuda_conv2d = {
-    .name = "cudnn", .accepts = accepts, .prepare = prepare, .run = run, .release = release, .refresh = refresh,
+    .name = "cudnn", .accepts = accepts, .prepare = prepare, .run = run, .release = release, .refresh = refresh, .engines = engines,
 };
 
 /* ---- forward, transposed ---- */
@@ -256,7 +269,7 @@ done:
 
 const adze_kernel adze_cuda_conv_transpose2d = {
     .name = "cudnn", .accepts = transposed_accepts, .prepare = transposed_prepare, .run = transposed_run, .release = release,
-    .refresh = refresh,
+    .refresh = refresh, .engines = engines,
 };
 
 /* ---- backward ---- */
@@ -331,10 +344,10 @@ static adze_status transposed_backward_prepare(adze_call *c) { return any_backwa
 
 const adze_kernel adze_cuda_conv2d_backward = {
     .name = "cudnn", .accepts = backward_accepts, .prepare = backward_prepare, .run = backward_run, .release = release,
-    .refresh = refresh,
+    .refresh = refresh, .engines = engines,
 };
 
 const adze_kernel adze_cuda_conv_transpose2d_backward = {
     .name = "cudnn", .accepts = transposed_accepts, .prepare = transposed_backward_prepare, .run = backward_run, .release = release,
-    .refresh = refresh,
+    .refresh = refresh, .engines = engines,
 };

@@ -24,6 +24,7 @@ struct conv_plan {
     cudnnBackendDescriptor_t config;      /* owned: of `plan` */
     conv_operands operands;               /* of `pack` */
     int64_t workspace_bytes;
+    adze_engine chosen;
 };
 
 /* ---- the library's handle ---- */
@@ -207,7 +208,8 @@ typedef struct {
     int n;
     struct {
         cudnnBackendDescriptor_t plan, config; /* owned until taken */
-        int64_t ordinal, workspace_bytes;
+        int64_t ordinal, workspace_bytes, engine;
+        double ms; /* of one run, timed; else 0 */
     } built[MAX_CANDIDATES];
 } candidates;
 
@@ -240,7 +242,7 @@ static bool consider(void *state, cudnnBackendDescriptor_t *config)
         c->built[c->n].plan = plan;
         c->built[c->n].config = *config;
         *config = NULL;
-        c->built[c->n].ordinal = ordinal;
+        c->built[c->n].ordinal = ordinal, c->built[c->n].engine = engine.index;
         c->built[c->n++].workspace_bytes = workspace_bytes;
     }
     return c->only < 0 && c->n < MAX_CANDIDATES;
@@ -267,6 +269,8 @@ static void take(conv_plan *plan, candidates *c, int i)
     plan->plan = c->built[i].plan;
     plan->config = c->built[i].config;
     plan->workspace_bytes = c->built[i].workspace_bytes;
+    plan->chosen = (adze_engine){ .library = "cuDNN", .engine = c->built[i].engine, .choice = c->built[i].ordinal,
+                                  .workspace_bytes = (size_t)c->built[i].workspace_bytes, .ms = c->built[i].ms };
     c->built[i].plan = NULL;
 }
 
@@ -322,6 +326,7 @@ static adze_status time_candidates(conv_plan *plan, candidates *c, int *best)
         float ms = 0.0f;
         take(plan, c, i);
         bool ran = time_plan(plan, &o, start, stop, &ms) == ADZE_OK;
+        c->built[i].ms = ran ? (double)ms / REPETITIONS : 0.0;
         c->built[i].plan = plan->plan;
         plan->plan = plan->config = NULL;
         drop_plan(plan);
@@ -371,8 +376,11 @@ static adze_status choose(conv_plan *plan, cudnnHandle_t handle)
     TRY(make_key(plan, all.unwanted, key));
     if (plan_cache_read(key, &known.only)) {
         TRY(find_candidates(plan, &known));
-        if (known.n > 0) take(plan, &known, 0);
-        if (known.n > 0) goto done;
+        if (known.n > 0) {
+            take(plan, &known, 0);
+            plan->chosen.chosen = "cache";
+            goto done;
+        }
     }
     TRY(find_candidates(plan, &all));
     if (all.n == 0) goto done;
@@ -384,6 +392,7 @@ static adze_status choose(conv_plan *plan, cudnnHandle_t handle)
     if (!stored && plan->ctx->opts.deterministic) best = 0;
     else if (stored && index_of(&all, choice) >= 0) best = index_of(&all, choice);
     take(plan, &all, best);
+    plan->chosen.chosen = all.n == 1 ? "only" : stored || !plan->ctx->opts.deterministic ? "timed" : "first";
 done:
     candidates_destroy(&known);
     candidates_destroy(&all);
@@ -419,6 +428,7 @@ void conv_plan_destroy(conv_plan *p)
 }
 
 size_t conv_plan_workspace_bytes(const conv_plan *p) { return (size_t)p->workspace_bytes; }
+adze_engine conv_plan_engine(const conv_plan *p) { return p->chosen; }
 
 /* ---- running ---- */
 

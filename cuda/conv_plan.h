@@ -35,6 +35,8 @@ typedef struct {
 adze_status conv_plan_create(conv_plan **out, adze_ctx *ctx, const conv_problem *problem);
 void conv_plan_destroy(conv_plan *p);
 size_t conv_plan_workspace_bytes(const conv_plan *p);
+/* All but `part`. */
+adze_engine conv_plan_engine(const conv_plan *p);
 /* Asynchronous; may be captured. The first call with other pointers than the last makes a new pack of them. */
 adze_status conv_plan_run(conv_plan *p, const conv_operands *o);
 

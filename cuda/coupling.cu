@@ -212,6 +212,21 @@ static void release(adze_call *c)
     c->scratch_bytes = 0;
 }
 
+static int engines(const adze_call *c, adze_engine out[ADZE_ENGINES])
+{
+    static const char *const part[PRODUCTS] = { "hidden", "hidden of the condition", "subnet", "rotation", "gradient of hidden", "gradient of w2",
+                                                "gradient of w1", "gradient of w1 of the condition", "gradient of the condition", "gradient of x" };
+    const coupling_state *s = static_cast<const coupling_state *>(c->state);
+    int n = 0;
+    static_assert((int)PRODUCTS <= (int)ADZE_ENGINES, "each product has its place");
+    for (int i = 0; i < PRODUCTS; i++) {
+        if (!s->product[i]) continue;
+        out[n] = matmul_lt_engine(s->product[i]);
+        out[n++].part = part[i];
+    }
+    return n;
+}
+
 /* hidden = relu(x1 w1a^T + cond w1b^T + b1), subnet = hidden w2^T + b2 */
 static adze_status make_subnet(adze_call *c, const coupling_sizes &z)
 {
@@ -429,7 +444,7 @@ done:
 static constexpr adze_kernel coupling_kernel(adze_status (*prepare)(adze_call *), adze_status (*run)(const adze_call *))
 {
     adze_kernel k = cuda_kernel(accepts, prepare, run);
-    k.name = "cublaslt+cuda", k.release = release;
+    k.name = "cublaslt+cuda", k.release = release, k.engines = engines;
     return k;
 }
 

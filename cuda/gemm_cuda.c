@@ -56,6 +56,18 @@ static adze_status add_product(adze_call *c, int which, const matmul_problem *p)
     return ADZE_OK;
 }
 
+static int engines(const adze_call *c, adze_engine out[ADZE_ENGINES])
+{
+    const gemm_state *s = c->state;
+    int n = 0;
+    for (int i = 0; i < 2; i++) {
+        if (!s->product[i]) continue;
+        out[n] = matmul_lt_engine(s->product[i]);
+        out[n++].part = !c->backward ? "forward" : i == 0 ? "first gradient" : "second gradient";
+    }
+    return n;
+}
+
 /* ---- linear ---- */
 
 typedef struct {
@@ -126,10 +138,10 @@ done:
 }
 
 const adze_kernel adze_cuda_linear = {
-    .name = "cublaslt", .accepts = accepts, .prepare = linear_prepare, .run = linear_run, .release = release,
+    .name = "cublaslt", .accepts = accepts, .prepare = linear_prepare, .run = linear_run, .release = release, .engines = engines,
 };
 const adze_kernel adze_cuda_linear_backward = {
-    .name = "cublaslt", .accepts = accepts, .prepare = linear_backward_prepare, .run = linear_backward_run, .release = release,
+    .name = "cublaslt", .accepts = accepts, .prepare = linear_backward_prepare, .run = linear_backward_run, .release = release, .engines = engines,
 };
 
 /* ---- matmul ---- */
@@ -227,8 +239,8 @@ done:
 }
 
 const adze_kernel adze_cuda_matmul = {
-    .name = "cublaslt", .accepts = accepts, .prepare = matmul_prepare, .run = matmul_run, .release = release,
+    .name = "cublaslt", .accepts = accepts, .prepare = matmul_prepare, .run = matmul_run, .release = release, .engines = engines,
 };
 const adze_kernel adze_cuda_matmul_backward = {
-    .name = "cublaslt", .accepts = matmul_backward_accepts, .prepare = matmul_backward_prepare, .run = matmul_backward_run, .release = release,
+    .name = "cublaslt", .accepts = matmul_backward_accepts, .prepare = matmul_backward_prepare, .run = matmul_backward_run, .release = release, .engines = engines,
 };

@@ -20,6 +20,7 @@ struct matmul_lt {
     cublasLtMatrixLayout_t a, b, d;
     cublasLtMatmulAlgo_t algorithm;
     size_t workspace_bytes;
+    adze_engine chosen;
 };
 
 static adze_status check(cublasStatus_t result, const char *what)
@@ -159,7 +160,7 @@ static void take(matmul_lt *p, const cublasLtMatmulHeuristicResult_t *found)
 }
 
 /* Runs each algorithm on zeros; *best is the index of the fastest. One that fails when run is passed over. */
-static adze_status time_algorithms(matmul_lt *p, const cublasLtMatmulHeuristicResult_t *found, int n, int *best)
+static adze_status time_algorithms(matmul_lt *p, const cublasLtMatmulHeuristicResult_t *found, int n, int *best, double *best_ms)
 {
     adze_status st = ADZE_OK;
     const matmul_problem *q = &p->problem;
@@ -183,6 +184,7 @@ static adze_status time_algorithms(matmul_lt *p, const cublasLtMatmulHeuristicRe
         if (time_algorithm(p, memory, start, stop, &ms) == ADZE_OK && (*best < 0 || ms < least)) *best = i, least = ms;
     }
     REQUIRE(*best >= 0, ADZE_EBACKEND, "cuBLASLt: no algorithm could run this product");
+    *best_ms = (double)least / REPETITIONS;
 done:
     if (start) cudaEventDestroy(start);
     if (stop) cudaEventDestroy(stop);
@@ -213,18 +215,24 @@ static adze_status choose(matmul_lt *p, cublasLtHandle_t handle)
     adze_status st = ADZE_OK;
     cublasLtMatmulHeuristicResult_t found[MAX_ALGORITHMS];
     char key[MAX_KEY_BYTES];
-    int n, best = 0;
+    int n, best = 0, number = 0;
     int64_t choice;
+    double ms = 0.0;
+    const char *chosen = "only";
     TRY(ask(p, handle, found, &n));
     TRY(make_key(p, n, key));
-    if (plan_cache_read(key, &choice) && choice < n) best = (int)choice;
+    if (plan_cache_read(key, &choice) && choice < n) best = (int)choice, chosen = "cache";
     else if (n > 1) {
-        TRY(time_algorithms(p, found, n, &best));
-        choice = best;
+        TRY(time_algorithms(p, found, n, &best, &ms));
+        choice = best, chosen = "timed";
         if (plan_cache_write(key, &choice)) best = choice < n ? (int)choice : best;
-        else if (p->ctx->opts.deterministic) best = 0;
+        else if (p->ctx->opts.deterministic) best = 0, chosen = "first";
+        if (best != (int)choice || strcmp(chosen, "first") == 0) ms = 0.0; /* the time is another one's */
     }
     take(p, &found[best]);
+    TRY(check(cublasLtMatmulAlgoConfigGetAttribute(&p->algorithm, CUBLASLT_ALGO_CONFIG_ID, &number, sizeof number, NULL), "an algorithm's number"));
+    p->chosen = (adze_engine){ .library = "cuBLASLt", .engine = number, .choice = best, .workspace_bytes = p->workspace_bytes, .chosen = chosen,
+                               .ms = ms };
 done:
     return st;
 }
@@ -259,3 +267,4 @@ void matmul_lt_destroy(matmul_lt *p)
 }
 
 size_t matmul_lt_workspace_bytes(const matmul_lt *p) { return p->workspace_bytes; }
+adze_engine matmul_lt_engine(const matmul_lt *p) { return p->chosen; }

@@ -35,6 +35,8 @@ typedef struct {
 adze_status matmul_lt_create(matmul_lt **out, adze_ctx *ctx, const matmul_problem *problem);
 void matmul_lt_destroy(matmul_lt *p);
 size_t matmul_lt_workspace_bytes(const matmul_lt *p);
+/* All but `part`. */
+adze_engine matmul_lt_engine(const matmul_lt *p);
 /* Asynchronous; may be captured. */
 adze_status matmul_lt_run(const matmul_lt *p, const float *a, const float *b, const float *bias, float *d, void *workspace);
 

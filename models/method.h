@@ -206,6 +206,8 @@ typedef struct adze_method {
     adze_status (*finish)(adze_model *m, const float *raw, int64_t n, float *map);
     /* One line of facts for people and run records, after fitting or scoring. */
     void (*facts)(const adze_model *m, adze_text *text);
+    /* Engines of libraries in the model's plans (adze_plan_engines); NULL for methods with a recipe, whose plans the trainer has. */
+    adze_status (*engines)(const adze_model *m, adze_text *list);
     /* Tables of the model's plans. */
     void (*print_plan)(const adze_model *m, adze_text *text);
 } adze_method;

@@ -541,6 +541,11 @@ static void patchcore_print_plan(const adze_model *m, adze_text *text)
     adze_plan_print(m->plan, text);
 }
 
+static adze_status patchcore_engines(const adze_model *m, adze_text *list)
+{
+    return adze_plan_engines(m->plan, list);
+}
+
 const adze_method adze_patchcore = {
     .name = "patchcore",
     .summary = "memory bank of patch features of good images, thinned by greedy k-center; nearest-neighbour distance",
@@ -564,5 +569,6 @@ const adze_method adze_patchcore = {
     .load = patchcore_load,
     .score = patchcore_score,
     .facts = patchcore_facts,
+    .engines = patchcore_engines,
     .print_plan = patchcore_print_plan,
 };

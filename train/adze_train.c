@@ -281,6 +281,7 @@ typedef struct {
     int64_t n_images;
     double images_per_s, waited_s;
     bool finished; /* false: a dry run or a printed plan */
+    adze_text engines; /* of libraries, JSON objects; owned */
 } fit_result;
 
 /* Fits on the pictures order[n] through the file of --cache. */
@@ -354,7 +355,8 @@ static adze_status gather_model(run *r, adze_model *m, const fit_work *w, fit_re
     adze_work_progress progress = { adze_program_step, r->p };
     TRY(r->method->fit_end(m, &progress));
     adze_progress_end(r->p->progress);
-    *result = (fit_result){ n_order, (double)n_order / (adze_clock_seconds() - start), waited_s, true };
+    *result = (fit_result){ n_order, (double)n_order / (adze_clock_seconds() - start), waited_s, true, ADZE_TEXT_EMPTY };
+    if (r->method->engines) TRY(r->method->engines(m, &result->engines));
 done:
     adze_loader_destroy(loader);
     adze_text_destroy(&plan);
@@ -417,8 +419,11 @@ static adze_status train_model(run *r, adze_model *m, const fit_work *w, fit_res
         .tensorboard = adze_options_flag(o, "tensorboard"),
     };
     gradient_run_result done_so_far;
-    TRY(gradient_run(&opts, &done_so_far));
-    *result = (fit_result){ w->n, (double)(done_so_far.steps * r->batch) / done_so_far.seconds, done_so_far.waited_s, done_so_far.trained };
+    st = gradient_run(&opts, &done_so_far);
+    result->engines = done_so_far.engines;
+    TRY(st);
+    *result = (fit_result){ w->n, (double)(done_so_far.steps * r->batch) / done_so_far.seconds, done_so_far.waited_s, done_so_far.trained,
+                            done_so_far.engines };
 done:
     adze_text_destroy(&config);
     return st;
@@ -481,10 +486,11 @@ static adze_status fit_model(run *r, fit_work w)
     adze_device_memory device;
     adze_ctx_memory(r->ctx, &device);
     const run_memory memory = { r->p->planned_bytes, adze_program_peak_bytes(), r->p->planned_device_bytes, device.peak_bytes };
-    run_record_class(&r->record, w.name, result.n_images, seconds, &memory, facts.s ? facts.s : "");
+    run_record_class(&r->record, w.name, result.n_images, seconds, &memory, result.engines.s, facts.s ? facts.s : "");
 done:
     if (m) r->method->destroy(m);
     textures_destroy(pasted);
+    adze_text_destroy(&result.engines);
     adze_text_destroy(&facts);
     adze_free(w.picture);
     adze_free(folder);

@@ -281,6 +281,7 @@ adze_status gradient_run(const gradient_run_opts *opts, gradient_run_result *res
     *result = (gradient_run_result){
         .trained = true, .steps = g.done, .last_loss = g.last_loss, .seconds = adze_clock_seconds() - start, .waited_s = trainer_waited_s(g.t),
     };
+    TRY(trainer_engines(g.t, &result->engines));
 done:
     adze_state_writer_destroy(g.writer);
     adze_train_log_close(g.log);

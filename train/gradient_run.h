@@ -20,6 +20,7 @@ typedef struct {
     bool trained;               /* false: a dry run or a printed plan */
     int64_t steps;
     double last_loss, seconds, waited_s;
+    adze_text engines;          /* of libraries, JSON objects; the caller's */
 } gradient_run_result;
 
 /* Trains to the last epoch. After every epoch, and when interrupted after the step in work, FOLDER/train.h5 holds everything

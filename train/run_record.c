@@ -30,7 +30,8 @@ void run_record_text(run_record *r, const char *key, const char *value)
     member(&r->fields, key, value);
 }
 
-void run_record_class(run_record *r, const char *name, int64_t n_images, double seconds, const run_memory *memory, const char *facts)
+void run_record_class(run_record *r, const char *name, int64_t n_images, double seconds, const run_memory *memory, const char *engines,
+                      const char *facts)
 {
     adze_text_append(&r->classes, r->classes.n_bytes ? ",\n    " : "\n    ");
     adze_text_json(&r->classes, name);
@@ -39,6 +40,7 @@ void run_record_class(run_record *r, const char *name, int64_t n_images, double 
     if (memory->planned_device_bytes > 0 || memory->measured_device_bytes > 0)
         adze_text_printf(&r->classes, "\"planned_device_memory_bytes\": %zu, \"peak_device_memory_bytes\": %zu, ", memory->planned_device_bytes,
                          memory->measured_device_bytes);
+    if (engines) adze_text_printf(&r->classes, "\"engines\": [\n      %s], ", engines);
     adze_text_append(&r->classes, "\"facts\": ");
     adze_text_json(&r->classes, facts);
     adze_text_append(&r->classes, "}");

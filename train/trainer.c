@@ -708,6 +708,14 @@ void trainer_print_plan(const trainer *t, adze_text *text)
     }
 }
 
+adze_status trainer_engines(const trainer *t, adze_text *list)
+{
+    adze_status st = t->frozen ? adze_plan_engines(t->frozen, list) : ADZE_OK;
+    for (int k = 0; k < t->parts.n_parts && st == ADZE_OK; k++)
+        if (t->part[k].plan) st = adze_plan_engines(t->part[k].plan, list);
+    return st;
+}
+
 void trainer_profile(trainer *t, bool on)
 {
     for (int k = 0; k < t->parts.n_parts; k++)

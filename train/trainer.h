@@ -83,6 +83,8 @@ adze_status trainer_epoch(trainer *t, int64_t epoch, int64_t first, adze_status 
 adze_status trainer_ranks_agree(trainer *t);
 /* Seconds spent waiting for pictures so far. */
 double trainer_waited_s(const trainer *t);
+/* adze_plan_engines() of all plans. */
+adze_status trainer_engines(const trainer *t, adze_text *list);
 void trainer_print_plan(const trainer *t, adze_text *text);
 /* Profiling of the training plans, as adze_plan_profile(). */
 void trainer_profile(trainer *t, bool on);

@@ -31,6 +31,25 @@ close 1.5e-3 0 rd-scores-cpu/scores.csv rd-scores-$device/scores.csv
 # The same command on the same device gives the same bytes; the plan says what runs where.
 expect 0 '*' "${core[@]}" --device $device --out again --log quiet
 same core-$device/product_01/model.h5 again/product_01/model.h5
+
+# run.json names the engine of each library call and how it was chosen: timed, or later found in the plan cache; without a place
+# to keep the choice, the first.
+engines() { grep -o '{"op": .*"count": [0-9]*}' "$1/run.json"; }
+entry='^\{"op": "[^"]*", "backward": (true|false), "output": \[[0-9, ]*\], "part": "[^"]*", "library": "(cuDNN|cuBLASLt)", "engine": [0-9]+, "choice": [0-9]+, "workspace_bytes": [0-9]+, "chosen": "(timed|cache|only|first)"(, "ms": [0-9.]+)?, "count": [0-9]+\}$'
+for run in core-$device rd-$device again; do
+  [ "$(engines $run | wc -l)" -gt 3 ] || complain "$run: no engines: $(cat $run/run.json)"
+  ! engines $run | grep -Evq "$entry" || complain "$run: $(engines $run | grep -Ev "$entry")"
+done
+engines core-$device | grep -q '"chosen": "timed", "ms"' || complain "nothing was timed: $(engines core-$device)"
+for part in forward 'data gradient' 'weights gradient'; do
+  engines rd-$device | grep -q "\"part\": \"$part\", \"library\": \"cuDNN\"" || complain "no $part: $(engines rd-$device)"
+done
+! engines again | grep -Eq '"chosen": "(timed|first)"' || complain "timed again: $(engines again)"
+engine_of() { engines "$1" | sed 's/, "chosen.*//' | sort -u; } # of each call; equal ones are timed once
+[ "$(engine_of core-$device)" = "$(engine_of again)" ] || complain "the second run took other engines: $(engines again)"
+expect 0 '*' env XDG_CACHE_HOME=/proc/none "${core[@]}" --device $device --out nowhere --log quiet
+engines nowhere | grep -q '"chosen": "first", "count"' || complain "chosen without a place to keep it: $(engines nowhere)"
+[ "$(grep -c '"engines"' core-cpu/run.json)" = 0 ] || complain "the cpu has engines"
 expect 0 '*conv2d+bn+act*cudnn*' "${core[@]}" --device $device --out plan --print-plan
 expect 0 '*' test -d no-cache/adze/plans
 

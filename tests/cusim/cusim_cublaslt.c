@@ -253,6 +253,16 @@ static void run_job(void *args)
 
 static bool aligned(const void *p, uint64_t to) { return (uintptr_t)p % to == 0; }
 
+cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *algorithm, cublasLtMatmulAlgoConfigAttributes_t name, void *value,
+                                                    size_t n_bytes, size_t *written)
+{
+    if (!algorithm || !value || name != CUBLASLT_ALGO_CONFIG_ID || n_bytes != sizeof(int32_t)) return CUBLAS_STATUS_INVALID_VALUE;
+    if (algorithm->data[ALGORITHM_MAGIC] != MAGIC) return CUBLAS_STATUS_INVALID_VALUE;
+    *(int32_t *)value = (int32_t)algorithm->data[ALGORITHM_NUMBER];
+    if (written) *written = n_bytes;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation, const void *alpha, const void *a,
                               cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout, const void *beta, const void *c,
                               cublasLtMatrixLayout_t c_layout, void *d, cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algorithm,
