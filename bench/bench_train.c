@@ -218,6 +218,13 @@ static adze_status draw(training *t)
     for (int i = 0; i < t->parts.n_inputs; i++) {
         const char *name = t->parts.input[i].name;
         if (t->input[i] || adze_graph_find(t->split.rest[0].graph, name) == ADZE_NONE) continue;
+        if (t->parts.input[i].noise) {
+            const adze_noise noise = t->method->noise(t->model, &at, name);
+            adze_value v = adze_graph_find(t->split.rest[0].graph, name);
+            adze_shape shape = adze_graph_shape(t->split.rest[0].graph, v);
+            TRY(adze_noise_draw(t->ctx, &noise, adze_plan_device_data(t->rest, v), adze_shape_count(&shape)));
+            continue;
+        }
         float *x = adze_plan_host_data(t->rest, adze_graph_find(t->split.rest[0].graph, name));
         REQUIRE(x, ADZE_EINVAL, "input '%s' is not in host memory", name);
         TRY(t->method->fill(t->model, &at, name, x));

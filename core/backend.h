@@ -11,6 +11,7 @@
 #include "core/device_memory.h"
 #include "core/kcenter.h"
 #include "core/knn.h"
+#include "core/noise.h"
 #include "core/op.h"
 #include "core/optim_step.h"
 
@@ -76,6 +77,8 @@ typedef struct adze_backend {
     /* Upsampling and blur (map_post.h). */
     adze_status (*map_post)(adze_ctx *ctx, const float *x_host, int64_t B, int64_t h, int64_t w, int64_t H, int64_t W, double sigma,
                             bool align_corners, float *y_host);
+    /* Normal numbers (noise.h) to x; asynchronous where the backend is. NULL: x is host memory. */
+    adze_status (*noise)(adze_ctx *ctx, const adze_noise *noise, float *x, int64_t n);
     /* Pixels of three bytes to y (n_pixels,3): table_host (3,256) gives the value of each byte of each channel. */
     adze_status (*normalize)(adze_ctx *ctx, const unsigned char *rgb_host, int64_t n_pixels, const float *table_host, float *y);
     /* Versions, devices and memory; NULL: none. Needs no open context and never fails: what is missing is a fact, too. */

@@ -394,6 +394,7 @@ static const adze_backend backend = {
     .kcenter_bytes = adze_cuda_kcenter_bytes,
     .map_post_bytes = adze_cuda_map_post_bytes,
     .map_post = adze_cuda_map_post,
+    .noise = adze_cuda_noise,
     .normalize = adze_cuda_normalize,
     .facts = adze_cuda_facts,
     .apart = { [ADZE_OP_conv2d] = true }, /* cuDNN does not say that a fused residual may be the output */

@@ -53,7 +53,8 @@ extern const adze_kernel adze_cuda_unit_product, adze_cuda_unit_product_backward
 adze_status adze_cuda_optim_norm(adze_ctx *ctx, const adze_optim_norm *a);
 adze_status adze_cuda_optim_update(adze_ctx *ctx, const adze_optim_update *u);
 
-/* map_post.cu, normalize.cu: see core/backend.h. */
+/* map_post.cu, noise.cu, normalize.cu: see core/backend.h. */
+adze_status adze_cuda_noise(adze_ctx *ctx, const adze_noise *noise, float *x, int64_t n);
 adze_status adze_cuda_map_post(adze_ctx *ctx, const float *x_host, int64_t B, int64_t h, int64_t w, int64_t H, int64_t W, double sigma,
                                bool align_corners, float *y_host);
 size_t adze_cuda_map_post_bytes(const adze_ctx *ctx, int64_t B, int64_t h, int64_t w, int64_t H, int64_t W, double sigma);

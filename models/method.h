@@ -10,6 +10,7 @@
 
 #include "core/context.h"
 #include "core/graph.h"
+#include "core/noise.h"
 #include "core/optim_step.h"
 #include "core/options.h"
 #include "core/params.h"
@@ -107,7 +108,8 @@ typedef struct {
 /* An input of the graph besides the image. What depends on one cannot be kept from epoch to epoch; the plan sees that. */
 typedef struct {
     const char *name;
-    bool per_picture; /* the first dimension is the batch, method->picture() fills it; else method->fill() does, before every run */
+    bool per_picture; /* the first dimension is the batch, method->picture() fills it; else it is filled before every run: */
+    bool noise;       /* with the normal numbers that method->noise() names; else by method->fill() */
 } adze_training_input;
 
 /* What the trainer needs of a model under training. The graph's input "image" is (batch,H,W,3), normalised; everything that
@@ -179,7 +181,9 @@ typedef struct adze_method {
     void (*device_memory)(const adze_model *m, int64_t n_images, adze_memory_item items[ADZE_MEMORY_ITEMS]);
     /* Methods with a recipe, models with setup->fit. */
     void (*training)(adze_model *m, int64_t epochs, adze_training *out);
-    /* Fills an input that is not per picture, in its shape, for the run that comes next. NULL if there is none. */
+    /* What an input that is noise consists of in the run that comes next. NULL if there is none. */
+    adze_noise (*noise)(const adze_model *m, const adze_training_at *at, const char *input);
+    /* Fills another input that is not per picture, in its shape, for the run that comes next. NULL if there is none. */
     adze_status (*fill)(adze_model *m, const adze_training_at *at, const char *input, float *x);
     /* Fills one picture's part of the inputs that are per picture; x in the order of adze_training.input, NULL for others.
      * Called for several pictures at a time. NULL if there is none. */

@@ -122,7 +122,7 @@ static void simplenet_training(adze_model *m, int64_t epochs, adze_training *out
         .n_parts = 1,
         .optim = { { .opts = ADZE_OPTIM_OPTS, .lr_factor = 0.1 }, { .opts = ADZE_OPTIM_OPTS, .lr_factor = 0.2 } },
         .n_optims = 2,
-        .input = { { .name = "noise" } },
+        .input = { { .name = "noise", .noise = true } },
         .n_inputs = 1,
     };
     adze_optim_opts *p = &out->optim[0].opts, *d = &out->optim[1].opts;
@@ -130,13 +130,10 @@ static void simplenet_training(adze_model *m, int64_t epochs, adze_training *out
     d->name = "discriminator", d->prefixes = discriminator, d->kind = ADZE_OPTIM_ADAM, d->weight_decay = 1e-5, d->clip = 5.0;
 }
 
-static adze_status simplenet_fill(adze_model *m, const adze_training_at *at, const char *input, float *x)
+static adze_noise simplenet_noise(const adze_model *m, const adze_training_at *at, const char *input)
 {
     (void)input; /* there is one only */
-    adze_shape s = adze_graph_shape(m->graph, m->features.rows);
-    const adze_philox r = { .seed = at->seed, .stream = ADZE_STREAM_NOISE, .item = (uint32_t)at->step };
-    adze_noise_fill(r, m->noise, x, adze_shape_count(&s), adze_ctx_threads(m->setup.ctx));
-    return ADZE_OK;
+    return (adze_noise){ { .seed = at->seed, .stream = ADZE_STREAM_NOISE, .item = (uint32_t)at->step }, m->noise };
 }
 
 static void simplenet_memory(const adze_model *m, int64_t n_images, adze_memory_item items[ADZE_MEMORY_ITEMS])
@@ -223,7 +220,7 @@ const adze_method adze_simplenet = {
     .create = simplenet_create,
     .destroy = simplenet_destroy,
     .training = simplenet_training,
-    .fill = simplenet_fill,
+    .noise = simplenet_noise,
     .memory = simplenet_memory,
     .device_memory = simplenet_device_memory,
     .save = simplenet_save,

@@ -130,7 +130,7 @@ static adze_status make_inputs(trainer *t)
         bool staged = in->per_picture; /* else it is filled where the plan has it, if the host can */
         for (int k = 0; k < t->parts.n_parts; k++)
             staged |= t->part[k].plan && t->part[k].input[i] != ADZE_NONE && !adze_plan_host_data(t->part[k].plan, t->part[k].input[i]);
-        if (!staged) continue;
+        if (!staged || in->noise) continue; /* noise is drawn where the plan has it */
         REQUIRE(t->input[i] = adze_calloc((size_t)n, sizeof(float)), ADZE_ENOMEM, "training: input '%s'", in->name);
     }
 done:
@@ -599,6 +599,11 @@ static adze_status one_run(trainer *t, const adze_training_at *at, trainer_step 
     float loss, term;
     for (int i = 0; i < t->parts.n_inputs; i++) {
         if (t->parts.input[i].per_picture || p->input[i] == ADZE_NONE) continue;
+        if (t->parts.input[i].noise) {
+            const adze_noise noise = t->o.method->noise(t->o.model, at, t->parts.input[i].name);
+            TRY(adze_noise_draw(t->o.ctx, &noise, adze_plan_device_data(p->plan, p->input[i]), t->input_floats[i]));
+            continue;
+        }
         float *x = t->input[i] ? t->input[i] : adze_plan_host_data(p->plan, p->input[i]);
         TRY(t->o.method->fill(t->o.model, at, t->parts.input[i].name, x));
         if (x == t->input[i]) TRY(adze_plan_write(p->plan, p->input[i], x));

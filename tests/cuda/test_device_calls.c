@@ -330,12 +330,37 @@ static void pixels_follow_the_table(void **state)
     free(table);
 }
 
+/* ---- noise ---- */
+
+/* One number, beside multiples of a thread's four and of a block's 1024, and a counter of 64 bits' worth of seed. */
+static void noise_has_the_bits_of_the_cpu(void **state)
+{
+    (void)state;
+    static const int64_t sizes[] = { 1, 3, 4, 5, 63, 64, 1023, 1025, 70001 };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        const int64_t n = sizes[i];
+        const adze_noise noise = { { .seed = 0x123456789abcdef0u + i, .stream = ADZE_STREAM_TEST, .item = (uint32_t)i }, 0.015f };
+        float *want = malloc((size_t)n * sizeof *want), *got = malloc((size_t)n * sizeof *got), *to;
+        OK(adze_noise_draw(cpu, &noise, want, n));
+        for (int s = 0; s < N_SCHEDULES; s++) {
+            assert_true(cusim_set_schedule(schedules[s]));
+            OK(device->backend->alloc(device, (size_t)n * sizeof *got, ADZE_BLOCK_OTHER, (void **)&to));
+            OK(adze_noise_draw(device, &noise, to, n));
+            OK(device->backend->read(device, got, to, (size_t)n * sizeof *got));
+            device->backend->free(device, to);
+            assert_memory_equal(got, want, (size_t)n * sizeof *got);
+        }
+        free(want), free(got);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(optimisers_agree),
         cmocka_unit_test(maps_have_the_bits_of_the_cpu),
         cmocka_unit_test(pixels_follow_the_table),
+        cmocka_unit_test(noise_has_the_bits_of_the_cpu),
         cmocka_unit_test(neighbours_are_exact),
         cmocka_unit_test(unsound_queries_are_named),
         cmocka_unit_test(selections_are_those_of_the_cpu),
