@@ -13,6 +13,7 @@ adze_status adze_plan_mark_differentiable(adze_plan *plan)
     bool *to_loss = NULL;
     REQUIRE(plan->differs = adze_calloc((size_t)plan->n_values, sizeof *plan->differs), ADZE_ENOMEM, "plan: gradients");
     if (plan->loss == ADZE_NONE) return ADZE_OK;
+    REQUIRE(plan->value[plan->value[plan->loss].root].kind == ADZE_VALUE_NODE, ADZE_EINVAL, "plan: the loss is no computed value");
     REQUIRE(to_loss = adze_calloc((size_t)plan->n_values, sizeof *to_loss), ADZE_ENOMEM, "plan: gradients");
     for (int32_t v = 0; v < plan->n_values; v++)
         plan->differs[v] = plan->value[v].kind == ADZE_VALUE_PARAM || (plan->value[v].kind == ADZE_VALUE_INPUT && plan->value[v].want_grad);

@@ -164,9 +164,20 @@ static void share_memory(adze_plan *plan)
     }
 }
 
-static adze_status bind_params(adze_plan *plan, adze_value v, adze_arg *arg)
+static bool is_param(const graph_value *v)
 {
-    const graph_value *value = &plan->value[v];
+    return v->kind == ADZE_VALUE_PARAM || v->kind == ADZE_VALUE_FROZEN;
+}
+
+/* The parameter that v is or is a view of; NULL if it is neither. */
+static const graph_value *param_under(const adze_plan *plan, adze_value v)
+{
+    const graph_value *root = &plan->value[plan->value[v].root];
+    return is_param(root) ? root : NULL;
+}
+
+static adze_status bind_params(adze_plan *plan, const graph_value *value, adze_arg *arg)
+{
     int i = adze_params_find(plan->params, value->name);
     if (i < 0) return adze_fail(ADZE_EINTERNAL, "plan: parameter '%s' is not in the parameter block", value->name);
     param *p = &plan->params->param[i];
@@ -178,11 +189,6 @@ static adze_status bind_params(adze_plan *plan, adze_value v, adze_arg *arg)
     arg->version = &p->version;
     if (arg->wanted) arg->grad = plan->params->grad + p->offset;
     return ADZE_OK;
-}
-
-static bool is_param(const graph_value *v)
-{
-    return v->kind == ADZE_VALUE_PARAM || v->kind == ADZE_VALUE_FROZEN;
 }
 
 /* Fills the call of a step and lets the best kernel that accepts it prepare itself. */
@@ -200,8 +206,9 @@ static adze_status prepare_step(adze_plan *plan, plan_step *step)
         if (v == ADZE_NONE) continue;
         c->in[i].shape = plan->value[v].shape;
         c->in[i].present = true;
-        if (is_param(&plan->value[v])) TRY(bind_params(plan, v, &c->in[i]));
-        if (plan->loss != ADZE_NONE && plan->value[v].kind == ADZE_VALUE_PARAM) c->trains = true;
+        const graph_value *under = param_under(plan, v);
+        if (under) TRY(bind_params(plan, under, &c->in[i]));
+        if (under && plan->loss != ADZE_NONE && under->kind == ADZE_VALUE_PARAM) c->trains = true;
     }
     for (int i = 0; i < c->n_out; i++) c->out[i] = (adze_arg){ .shape = plan->value[step->node.out[i]].shape, .present = true };
 
@@ -232,6 +239,14 @@ static float *memory_of(const adze_plan *plan, const int32_t *table, adze_value 
 {
     const plan_buffer *b = buffer_of(plan, table, v);
     return b ? (float *)(plan->arena + b->offset) : NULL;
+}
+
+/* The same for data, parameters included. */
+static float *data_of(const adze_plan *plan, adze_value v)
+{
+    const graph_value *value = param_under(plan, v);
+    int i = value ? adze_params_find(plan->params, value->name) : -1;
+    return i >= 0 ? plan->params->data + plan->params->param[i].offset : memory_of(plan, plan->buffer_of, v);
 }
 
 static void set_pointers(adze_plan *plan)
@@ -378,7 +393,7 @@ adze_status adze_plan_write(adze_plan *plan, adze_value input, const float *from
 adze_status adze_plan_read(adze_plan *plan, adze_value output, float *to_host)
 {
     if (!readable(plan, output)) return adze_fail(ADZE_EINVAL, "plan: value %d is not kept", (int)output);
-    return plan->ctx->backend->read(plan->ctx, to_host, memory_of(plan, plan->buffer_of, output),
+    return plan->ctx->backend->read(plan->ctx, to_host, data_of(plan, output),
                                     (size_t)adze_shape_count(&plan->value[output].shape) * sizeof(float));
 }
 
@@ -399,12 +414,12 @@ adze_status adze_plan_read_grad(adze_plan *plan, adze_value v, float *to_host)
 
 float *adze_plan_host_data(adze_plan *plan, adze_value v)
 {
-    return readable(plan, v) && plan->ctx->backend->host_memory ? memory_of(plan, plan->buffer_of, v) : NULL;
+    return readable(plan, v) && plan->ctx->backend->host_memory ? data_of(plan, v) : NULL;
 }
 
 float *adze_plan_device_data(adze_plan *plan, adze_value v)
 {
-    return readable(plan, v) ? memory_of(plan, plan->buffer_of, v) : NULL;
+    return readable(plan, v) ? data_of(plan, v) : NULL;
 }
 
 static double now_s(void)

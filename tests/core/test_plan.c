@@ -200,6 +200,57 @@ static void changed_weights_are_packed_anew(void **state)
 }
 
 /* Every allocation fails once in turn: an error, no leak, no crash (the sanitizer build watches). */
+/* A parameter under another shape, read twice, is the parameter: forward, backward, after a change, and as an output. */
+static void views_of_parameters_are_parameters(void **state)
+{
+    (void)state;
+    enum { ROWS = 3, K = 4, M = 6 };
+    adze_ctx *ctx;
+    adze_graph *g;
+    adze_params *params;
+    adze_plan *plan;
+    adze_plan_opts opts = ADZE_PLAN_OPTS;
+    float x[ROWS * K], w[M * K], y[ROWS * M], read[M * K], grad[M * K];
+    assert_int_equal(adze_ctx_create(&ctx, &ADZE_CTX_OPTS), ADZE_OK);
+    assert_int_equal(adze_graph_create(&g), ADZE_OK);
+    adze_value in = adze_graph_input(g, "x", ADZE_SHAPE(ROWS, K)), weight = adze_graph_param(g, "w", ADZE_SHAPE(M, 2, K / 2), true);
+    adze_value flat = adze_reshape(g, weight, ADZE_SHAPE(M, K)), again = adze_reshape(g, adze_reshape(g, weight, ADZE_SHAPE(M * K)), ADZE_SHAPE(M, K));
+    adze_value out = adze_binary(g, ADZE_BINARY_ADD, adze_linear(g, in, flat, ADZE_NONE), adze_linear(g, in, again, ADZE_NONE));
+    adze_graph_output(g, "y", out);
+    adze_graph_output(g, "flat", flat);
+    assert_int_equal(adze_graph_check(g), ADZE_OK);
+    assert_int_equal(adze_params_create(&params, ctx, g), ADZE_OK);
+    opts.loss = flat;
+    assert_int_equal(adze_plan_create(&plan, ctx, g, params, &opts), ADZE_EINVAL);
+    assert_null(plan);
+    opts.loss = out;
+    assert_int_equal(adze_plan_create(&plan, ctx, g, params, &opts), ADZE_OK);
+    for (int i = 0; i < ROWS * K; i++) x[i] = (float)(i % 5 - 2);
+    assert_int_equal(adze_plan_write(plan, in, x), ADZE_OK);
+    for (int round = 1; round <= 2; round++) {
+        for (int i = 0; i < M * K; i++) w[i] = (float)(round * (i % 7 - 3));
+        assert_int_equal(adze_params_write(params, 0, w), ADZE_OK);
+        assert_int_equal(adze_plan_run(plan), ADZE_OK);
+        assert_int_equal(adze_plan_read(plan, out, y), ADZE_OK);
+        assert_int_equal(adze_plan_read(plan, flat, read), ADZE_OK);
+        assert_int_equal(adze_params_read_grad(params, 0, grad), ADZE_OK);
+        assert_memory_equal(read, w, sizeof w);
+        for (int r = 0; r < ROWS; r++)
+            for (int m = 0; m < M; m++) {
+                float sum = 0.0f; /* small whole numbers: exact */
+                for (int k = 0; k < K; k++) sum += 2.0f * x[r * K + k] * w[m * K + k];
+                assert_true(y[r * M + m] == sum);
+            }
+        for (int i = 0; i < M * K; i++) {
+            float sum = 0.0f;
+            for (int r = 0; r < ROWS; r++) sum += 2.0f * x[r * K + i % K];
+            assert_true(grad[i] == sum);
+        }
+    }
+    destroy(g, params, plan);
+    adze_ctx_destroy(ctx);
+}
+
 static void failing_allocations_leave_nothing_behind(void **state)
 {
     (void)state;
@@ -243,6 +294,7 @@ int main(void)
         cmocka_unit_test(a_run_allocates_nothing),
         cmocka_unit_test(backward_steps_count_their_gradients),
         cmocka_unit_test(changed_weights_are_packed_anew),
+        cmocka_unit_test(views_of_parameters_are_parameters),
         cmocka_unit_test(failing_allocations_leave_nothing_behind),
         cmocka_unit_test(unknown_devices_are_refused_by_kind),
     };
