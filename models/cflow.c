@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/map_post.h"
 #include "core/memory.h"
 #include "core/ops.h"
 #include "core/params.h"
@@ -22,14 +21,16 @@
 #include "core/plan.h"
 #include "models/backbone.h"
 #include "models/cflow_net.h"
+#include "models/map_sum.h"
 #include "models/model_params.h"
+#include "models/tap_choice.h"
 
 static const adze_option options[] = {
     { .name = "rotate", .type = ADZE_OPTION_REAL, .fallback = "5", .min = 0, .max = 180, .metavar = "DEGREES", .group = "Training",
       .help = "training pictures are turned by a random angle of at most so much, anew in every epoch; 0: not at all, and what the "
               "backbone computes can be kept (--cache)" },
     { .name = "levels", .type = ADZE_OPTION_STRING, .fallback = "2,3,4", .metavar = "LIST", .group = "Features",
-      .help = "taps of the backbone, rising, each with a flow of its own" },
+      .help = "taps of the backbone, by number or name, rising, each with a flow of its own" },
     { .name = "blocks", .type = ADZE_OPTION_INT, .fallback = "8", .min = 1, .max = 64, .metavar = "N", .group = "Flow",
       .help = "coupling blocks of each flow" },
     { .name = "condition", .type = ADZE_OPTION_INT, .fallback = "128", .min = 4, .max = 4096, .metavar = "N", .group = "Flow",
@@ -77,31 +78,20 @@ struct adze_model {
 
 /* ---- making ---- */
 
-static adze_status parse_levels(adze_model *m, const char *text)
-{
-    adze_status st = ADZE_OK;
-    for (const char *p = text; *p; p += p[1] == ',' ? 2 : 1) {
-        int tap = *p - '0';
-        bool fits = tap >= 0 && tap < ADZE_BACKBONE_TAPS && (p[1] == 0 || (p[1] == ',' && p[2])) &&
-                    (m->n_levels == 0 || tap > m->level[m->n_levels - 1].tap);
-        REQUIRE(fits && m->n_levels < LEVELS, ADZE_EINVAL, "cflow: levels '%s', want one to %d rising numbers from 0 to %d like 2,3,4", text, LEVELS,
-                ADZE_BACKBONE_TAPS - 1);
-        m->level[m->n_levels++].tap = tap;
-    }
-    REQUIRE(m->n_levels > 0, ADZE_EINVAL, "cflow: no levels");
-done:
-    return st;
-}
-
 static adze_status read_options(adze_model *m)
 {
     adze_status st = ADZE_OK;
     const adze_options *o = m->setup.options;
     const adze_backbone_info *b;
-    TRY(parse_levels(m, adze_options_string(o, "levels")));
+    const char *levels = adze_options_string(o, "levels");
+    tap_choice use;
     TRY(adze_backbone_find(m->setup.backbone, &b));
-    int last = m->level[m->n_levels - 1].tap;
-    REQUIRE(last < b->n_taps, ADZE_EINVAL, "cflow: level %d of '%s', which has levels 0 to %d", last, b->name, b->n_taps - 1);
+    REQUIRE(*levels, ADZE_EINVAL, "cflow: no levels");
+    TRY(tap_choice_parse(&use, b, "levels", levels, 0, 0, LEVELS));
+    for (m->n_levels = 0; m->n_levels < use.n; m->n_levels++) {
+        REQUIRE(m->n_levels == 0 || use.index[m->n_levels] > use.index[m->n_levels - 1], ADZE_EINVAL, "cflow: levels '%s', want them to rise", levels);
+        m->level[m->n_levels].tap = use.index[m->n_levels];
+    }
     m->blocks = adze_options_int(o, "blocks");
     m->condition = adze_options_int(o, "condition");
     m->fiber = adze_options_int(o, "fiber");
@@ -320,16 +310,12 @@ static adze_status sum_levels(const adze_model *m, const float *raw, double *sma
 {
     adze_status st = ADZE_OK;
     const adze_model_setup *s = &m->setup;
-    int64_t pixels = s->H * s->W;
-    adze_map_opts opts = ADZE_MAP_OPTS;
-    opts.align_corners = true;
-    opts.threads = 1;
     for (int l = 0; l < m->n_levels; l++) {
         const flow *f = &m->level[l];
+        const map_level level = { .f64 = small, .h = f->H, .w = f->W };
         int64_t places = f->H * f->W;
         for (int64_t i = 0; i < places; i++) small[i] = exp((double)raw[i] - f->peak);
-        TRY(adze_map_upsample_f64(small, 1, f->H, f->W, s->H, s->W, &opts, large));
-        for (int64_t i = 0; i < pixels; i++) sum[i] = (l == 0 ? 0.0 : sum[i]) + large[i];
+        TRY(map_sum_add(sum, l == 0, &level, 1, s->H, s->W, 1, large));
         raw += places;
     }
 done:

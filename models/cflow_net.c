@@ -13,6 +13,7 @@
 #include "core/memory.h"
 #include "core/philox.h"
 #include "core/random_rotation.h"
+#include "models/layers.h"
 
 static adze_value param(adze_graph *g, const cflow_net_opts *o, int level, int64_t block, const char *tail, adze_shape shape, bool trainable)
 {
@@ -28,7 +29,7 @@ adze_status cflow_net_build(adze_graph *g, int level, adze_value x, adze_value c
     TRY(adze_graph_check(g));
     int64_t C = adze_graph_shape(g, x).dim[1], in = C / 2 + adze_graph_shape(g, cond).dim[1], hidden = 2 * in;
     for (int64_t k = 0; k < opts->blocks; k++) {
-        adze_coupling_params p; /* declared in this order: a layer's bias stands behind its weights */
+        adze_coupling_params p;
         p.w1 = param(g, opts, level, k, "subnet.0.weight", ADZE_SHAPE(hidden, in), true);
         p.b1 = param(g, opts, level, k, "subnet.0.bias", ADZE_SHAPE(hidden), true);
         p.w2 = param(g, opts, level, k, "subnet.2.weight", ADZE_SHAPE(C, hidden), true);
@@ -45,46 +46,33 @@ done:
     return st;
 }
 
-static bool ends(const char *name, const char *tail)
+/* A random rotation for parameter i. */
+static adze_status init_rotation(adze_params *params, int i, uint64_t seed)
 {
-    size_t n = strlen(name), m = strlen(tail);
-    return n >= m && strcmp(name + n - m, tail) == 0;
-}
-
-/* Inputs of the layer that parameter i belongs to; a bias stands behind its weights. */
-static int64_t fan_in(const adze_params *params, int i)
-{
+    adze_status st = ADZE_OK;
     adze_shape s = adze_params_shape(params, i);
-    if (s.rank == 2) return s.dim[1];
-    return fan_in(params, i - 1);
+    float *x = adze_malloc((size_t)adze_shape_count(&s) * sizeof *x);
+    REQUIRE(x, ADZE_ENOMEM, "cflow: initial values of %s", adze_params_name(params, i));
+    TRY(adze_random_rotation((adze_philox){ .seed = seed, .stream = ADZE_STREAM_INIT, .item = (uint32_t)i }, s.dim[0], x));
+    TRY(adze_params_write(params, i, x));
+done:
+    adze_free(x);
+    return st;
 }
 
 adze_status cflow_net_init(adze_params *params, const char *prefix, uint64_t seed)
 {
     adze_status st = ADZE_OK;
-    float *x = NULL;
     for (int i = 0; i < adze_params_count(params); i++) {
         const char *name = adze_params_name(params, i);
         if (strncmp(name, prefix, strlen(prefix)) != 0) continue;
-        adze_shape s = adze_params_shape(params, i);
-        int64_t n = adze_shape_count(&s);
-        adze_philox r = { .seed = seed, .stream = ADZE_STREAM_INIT, .item = (uint32_t)i };
-        adze_free(x);
-        REQUIRE(x = adze_malloc((size_t)n * sizeof *x), ADZE_ENOMEM, "cflow: initial values of %s", name);
-        if (ends(name, ".w_perm")) {
-            TRY(adze_random_rotation(r, s.dim[0], x));
-        } else if (ends(name, ".global_scale") || ends(name, ".global_offset")) {
-            float value = ends(name, ".global_scale") ? (float)(2.0 * log(exp(5.0) - 1.0)) : 0.0f; /* a scale of 1 */
-            for (int64_t k = 0; k < n; k++) x[k] = value;
-        } else {
-            float bound = (float)(1.0 / sqrt((double)fan_in(params, i)));
-            adze_philox_fill_uniform(r, 0, x, n);
-            for (int64_t k = 0; k < n; k++) x[k] = (2.0f * x[k] - 1.0f) * bound;
-        }
-        TRY(adze_params_write(params, i, x));
+        if (layer_name_ends(name, ".w_perm")) TRY(init_rotation(params, i, seed));
+        else if (layer_name_ends(name, ".global_scale")) /* a scale of 1 */
+            TRY(layer_init(params, i, LAYER_INIT_CONSTANT, 2.0 * log(exp(5.0) - 1.0), seed));
+        else if (layer_name_ends(name, ".global_offset")) TRY(layer_init(params, i, LAYER_INIT_CONSTANT, 0.0, seed));
+        else TRY(layer_init(params, i, LAYER_INIT_UNIFORM, 1.0 / sqrt((double)layer_fan_in(params, i)), seed));
     }
 done:
-    adze_free(x);
     return st;
 }
 

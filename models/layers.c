@@ -75,6 +75,18 @@ double layer_kaiming(adze_shape weight)
     return sqrt(2.0 / (double)(weight.dim[0] * weight.dim[2] * weight.dim[3]));
 }
 
+int64_t layer_fan_in(const adze_params *params, int i)
+{
+    char weight[192];
+    const char *name = adze_params_name(params, i);
+    if (layer_name_ends(name, ".bias")) {
+        snprintf(weight, sizeof weight, "%.*sweight", (int)(strlen(name) - strlen("bias")), name);
+        i = adze_params_find(params, weight);
+    }
+    adze_shape s = i >= 0 ? adze_params_shape(params, i) : ADZE_SHAPE(1);
+    return s.rank >= 2 ? adze_shape_span(&s, 1, s.rank) : 0;
+}
+
 bool layer_name_ends(const char *name, const char *tail)
 {
     size_t n = strlen(name), m = strlen(tail);

@@ -42,6 +42,8 @@ adze_status layer_init(adze_params *params, int i, layer_init_rule rule, double 
 double layer_kaiming(adze_shape weight);
 /* 1 for weights and running variances of batch norm, 0 for biases and running means. */
 double layer_norm_start(const char *name);
+/* Inputs of the layer that parameter i is a weight or bias of (PyTorch's fan_in); 0: of none that multiplies. */
+int64_t layer_fan_in(const adze_params *params, int i);
 /* Whether `name` ends in `tail`. */
 bool layer_name_ends(const char *name, const char *tail);
 

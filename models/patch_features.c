@@ -13,7 +13,7 @@ adze_status patch_features_build(adze_graph *g, const adze_model_setup *s, const
     adze_value tap[ADZE_BACKBONE_TAPS], feature[ADZE_PATCH_EMBED_LAYERS];
     REQUIRE(embed->patch % 2 == 1, ADZE_EINVAL, "patch=%d, want an odd number", embed->patch);
     TRY(adze_backbone_find(s->backbone, &info));
-    TRY(tap_choice_parse(&use, info, layers, 8, 16, ADZE_PATCH_EMBED_LAYERS));
+    TRY(tap_choice_parse(&use, info, "layers", layers, 8, 16, ADZE_PATCH_EMBED_LAYERS));
     out->image = adze_graph_input(g, "image", ADZE_SHAPE(s->batch, s->H, s->W, 3));
     adze_backbone_opts opts = ADZE_BACKBONE_OPTS;
     opts.prefix = "backbone.";

@@ -17,6 +17,7 @@
 #include "core/params.h"
 #include "core/plan.h"
 #include "models/backbone.h"
+#include "models/map_sum.h"
 #include "models/model_params.h"
 #include "models/rd_net.h"
 
@@ -36,8 +37,8 @@ struct adze_model {
     adze_plan *plan;   /* models that score only */
     adze_value image, loss, level_loss[LEVELS], distance[LEVELS];
     adze_shape distance_shape[LEVELS];
-    float *small, *large; /* one level's maps of a batch: (batch,h,w), (batch,H,W) */
-    double *sum;          /* (batch,H,W) */
+    float *small;        /* one level's maps of a batch, (batch,h,w) */
+    double *large, *sum; /* (batch,H,W) */
     double sigma;
     int64_t n_scored;
 };
@@ -163,12 +164,11 @@ static adze_status rd_score(adze_model *m, const float *x, int64_t n, float *map
     TRY(adze_plan_write(m->plan, m->image, x));
     TRY(adze_plan_run(m->plan));
     adze_map_opts opts = ADZE_MAP_OPTS;
-    opts.align_corners = true;
     opts.threads = adze_ctx_threads(s->ctx);
     for (int k = 0; k < LEVELS; k++) {
+        const map_level level = { .f32 = m->small, .h = m->distance_shape[k].dim[1], .w = m->distance_shape[k].dim[2] };
         TRY(adze_plan_read(m->plan, m->distance[k], m->small));
-        TRY(adze_map_upsample(m->small, n, m->distance_shape[k].dim[1], m->distance_shape[k].dim[2], s->H, s->W, &opts, m->large));
-        for (int64_t i = 0; i < n * pixels; i++) m->sum[i] = (k == 0 ? 0.0 : m->sum[i]) + m->large[i];
+        TRY(map_sum_add(m->sum, k == 0, &level, n, s->H, s->W, opts.threads, m->large));
     }
     for (int64_t i = 0; i < n * pixels; i++) m->sum[i] /= LEVELS * LEVELS;
     TRY(adze_map_blur_f64(m->sum, n, s->H, s->W, m->sigma, &opts, m->sum));

@@ -88,16 +88,6 @@ adze_status simplenet_net_score(adze_graph *g, adze_value x, const simplenet_net
     return adze_graph_check(g);
 }
 
-/* The columns of the weight that stands beside a bias: its fan_in. */
-static int64_t fan_in(const adze_params *params, const char *bias)
-{
-    char weight[160];
-    snprintf(weight, sizeof weight, "%.*sweight", (int)(strlen(bias) - strlen("bias")), bias);
-    int i = adze_params_find(params, weight);
-    adze_shape s = i >= 0 ? adze_params_shape(params, i) : ADZE_SHAPE(1);
-    return s.rank == 2 ? s.dim[1] : 0;
-}
-
 adze_status simplenet_net_init(adze_params *params, uint64_t seed)
 {
     adze_status st = ADZE_OK;
@@ -107,7 +97,7 @@ adze_status simplenet_net_init(adze_params *params, uint64_t seed)
             strncmp(name, SIMPLENET_DISCRIMINATOR, strlen(SIMPLENET_DISCRIMINATOR)) != 0)
             continue;
         adze_shape s = adze_params_shape(params, i);
-        int64_t columns = layer_name_ends(name, ".bias") ? fan_in(params, name) : 0;
+        int64_t columns = layer_name_ends(name, ".bias") ? layer_fan_in(params, i) : 0;
         if (s.rank == 2) TRY(layer_init(params, i, LAYER_INIT_NORMAL, sqrt(2.0 / (double)(s.dim[0] + s.dim[1])), seed));
         else if (columns > 0) TRY(layer_init(params, i, LAYER_INIT_UNIFORM, 1.0 / sqrt((double)columns), seed));
         else TRY(layer_init(params, i, LAYER_INIT_CONSTANT, layer_norm_start(name), seed));

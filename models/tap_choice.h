@@ -13,9 +13,10 @@ typedef struct {
     int deepest;                      /* nothing behind this tap is needed */
 } tap_choice;
 
-/* The taps named by `layers` ("layer2,layer3"); where it is NULL or empty those with strides first_stride to last_stride.
- * ADZE_EINVAL names an unknown layer, or one too many (more than `most`). */
-adze_status tap_choice_parse(tap_choice *out, const adze_backbone_info *b, const char *layers, int first_stride, int last_stride, int most);
+/* The taps named by `layers` ("layer2,layer3" or "2,3"), the value of an option; where it is NULL or empty those with strides
+ * first_stride to last_stride. ADZE_EINVAL names an unknown layer, or one too many (more than `most`). */
+adze_status tap_choice_parse(tap_choice *out, const adze_backbone_info *b, const char *option, const char *layers, int first_stride, int last_stride,
+                             int most);
 
 #ifdef __cplusplus
 }
