@@ -17,23 +17,28 @@ enum { MAX_WORDS = 8 };
 static const struct {
     const char *verb, *words[MAX_WORDS];
     bool profile; /* it knows --profile */
-    bool device;  /* it knows --device */
+    enum {
+        NO_DEVICE,  /* it runs on the host always */
+        CPU_ONLY,   /* it is left out for other devices */
+        ANY_DEVICE, /* it knows --device */
+    } device;
 } runs[] = {
-    { "kernels", { "bench-knn", "--shape", "1024,24576,1024" }, false, false },
-    { "kernels", { "bench-knn", "--shape", "1024,2457,1024" }, false, false },
-    { "kernels", { "bench-kcenter" }, false, false },
-    { "kernels", { "bench-kernels" }, false, true },
-    { "train", { "bench-train", "--method", "rd", "--backbone", "resnet18" }, true, false },
-    { "predict", { "bench-forward", "--batch", "1" }, true, false },
-    { "predict", { "bench-forward", "--batch", "8" }, true, false },
-    { "metrics", { "bench-aupro" }, false, false },
+    { "kernels", { "bench-knn", "--shape", "1024,24576,1024" }, false, CPU_ONLY },
+    { "kernels", { "bench-knn", "--shape", "1024,2457,1024" }, false, CPU_ONLY },
+    { "kernels", { "bench-kcenter" }, false, CPU_ONLY },
+    { "kernels", { "bench-kernels" }, false, ANY_DEVICE },
+    { "train", { "bench-train", "--method", "rd", "--backbone", "resnet18" }, true, ANY_DEVICE },
+    { "predict", { "bench-forward", "--batch", "1" }, true, ANY_DEVICE },
+    { "predict", { "bench-forward", "--batch", "8" }, true, ANY_DEVICE },
+    { "metrics", { "bench-aupro" }, false, NO_DEVICE },
 };
 
 static const adze_option table[] = {
     { .name = "threads", .type = ADZE_OPTION_INT, .fallback = "0", .min = 0, .max = 4096,
       .help = "compute threads; 0: as many as the process may use" },
     { .name = "device", .type = ADZE_OPTION_STRING, .fallback = "cpu", .metavar = "NAME",
-      .help = "kernels: auto, cpu, cuda, cuda:N; the search and selection loops are the cpu's" },
+      .help = "kernels, train and predict: auto, cpu, cuda, cuda:N" },
+    { .name = "static", .type = ADZE_OPTION_FLAG, .help = "kernels: floors on two cards and what the compiler said; nothing is run" },
     { .name = "profile", .type = ADZE_OPTION_FLAG, .help = "train and predict: the time of each op, beside its floor" },
     { .name = "help", .letter = 'h', .type = ADZE_OPTION_FLAG, .properties = ADZE_OPTION_ACTION, .help = "this page" },
     { .name = "version", .type = ADZE_OPTION_FLAG, .properties = ADZE_OPTION_ACTION, .help = "the version" },
@@ -43,8 +48,9 @@ static const char usage[] = "adze-bench kernels|train|predict|metrics [options]\
 static const char about[] = "Measures what adze is made of: the search and selection kernels, a training step, a network's "
                             "forward pass, the metrics of a class. table4 trains and evaluates all one-class methods "
                             "(adze-bench table4 --help).";
-static const char examples[] = "  adze-bench kernels --threads 2\n  bench-forward --help    (options of one measurement)\n";
+static const char examples[] = "  adze-bench kernels --threads 2\n  adze-bench kernels --static\n  bench-forward --help    (options of one measurement)\n";
 
+/* `device` NULL: not said. */
 static adze_status measure(const char *folder, const char *const *words, int threads, bool profile, const char *device)
 {
     adze_status st = ADZE_OK;
@@ -73,18 +79,27 @@ done:
 static adze_status run_verb(const adze_options *o, const char *verb)
 {
     adze_status st = ADZE_OK;
+    static const char *const floors[MAX_WORDS] = { "bench-kernels", "--static" };
     adze_ctx *ctx = NULL;
     char *folder = NULL, *nearest = NULL;
     adze_ctx_opts ctx_opts = ADZE_CTX_OPTS;
     int n = 0;
     ctx_opts.threads = (int)adze_options_int(o, "threads");
+    ctx_opts.device = adze_options_string(o, "device");
     TRY(adze_program_folder(&folder));
+    if (adze_options_flag(o, "static")) {
+        REQUIRE(strcmp(verb, "kernels") == 0, ADZE_EINVAL, "%s: only kernels has a static part", verb);
+        TRY(measure(folder, floors, 1, false, NULL));
+        goto done;
+    }
     TRY(adze_ctx_create(&ctx, &ctx_opts));
+    printf("%s\n", adze_ctx_description(ctx));
     for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
         if (strcmp(runs[i].verb, verb) != 0) continue;
-        if (n++ == 0) printf("%s\n", adze_ctx_description(ctx));
+        n++;
+        if (runs[i].device == CPU_ONLY && strcmp(adze_ctx_device(ctx), "cpu") != 0) continue;
         TRY(measure(folder, runs[i].words, adze_ctx_threads(ctx), runs[i].profile && adze_options_flag(o, "profile"),
-                    runs[i].device ? adze_options_string(o, "device") : NULL));
+                    runs[i].device == ANY_DEVICE ? adze_options_string(o, "device") : NULL));
     }
     if (n > 0) goto done;
     REQUIRE(nearest = adze_text_nearest(verb, verbs), ADZE_ENOMEM, "no memory for a name");

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/bench_main.h"
 #include "core/clock.h"
 #include "core/memory.h"
 #include "core/options.h"
@@ -124,20 +125,8 @@ done:
 
 int main(int argc, char **argv)
 {
-    adze_status st = ADZE_OK;
-    adze_options *o = NULL;
-    adze_text help = ADZE_TEXT_EMPTY;
-    TRY(adze_options_create(&o));
-    TRY(adze_options_add(o, table, sizeof table / sizeof *table));
-    TRY(adze_options_parse(o, argc, argv, 1 << 20));
-    if (adze_options_flag(o, "help")) {
-        TRY(adze_options_help(o, "bench-decode [options] IMAGE|FOLDER...",
-                              "Decodes, resizes and normalises pictures on one thread and prints the time as JSON.", NULL, &help));
-        fputs(help.s, stdout);
-    } else TRY(run(o));
-done:
-    if (st != ADZE_OK) fprintf(stderr, "bench-decode: %s\n", adze_error_message());
-    adze_text_destroy(&help);
-    adze_options_destroy(o);
-    return adze_status_exit_code(st);
+    static const bench_program program = { .name = "bench-decode", .usage = "bench-decode [options] IMAGE|FOLDER...",
+                                           .about = "Decodes, resizes and normalises pictures on one thread and prints the time as JSON.",
+                                           .table = table, .n_options = sizeof table / sizeof *table, .max_args = 1 << 20, .run = run };
+    return bench_main(&program, argc, argv);
 }

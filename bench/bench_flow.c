@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/bench_main.h"
 #include "bench/peak.h"
 #include "core/clock.h"
 #include "core/options.h"
@@ -168,26 +169,21 @@ done:
     return st;
 }
 
-int main(int argc, char **argv)
+static adze_status measure_flow(const adze_options *o)
 {
     adze_status st = ADZE_OK;
-    adze_options *o = NULL;
-    adze_text help = ADZE_TEXT_EMPTY;
     flow f = { .row = ADZE_NONE };
-    TRY(adze_options_create(&o));
-    TRY(adze_options_add(o, table, sizeof table / sizeof *table));
-    TRY(adze_options_parse(o, argc, argv, 0));
-    if (adze_options_flag(o, "help")) {
-        TRY(adze_options_help(o, "bench-flow [options]", "Time of CFlow's coupling blocks.", NULL, &help));
-        fputs(help.s, stdout);
-        goto done;
-    }
     TRY(flow_create(&f, o));
     TRY(measure(&f, o));
 done:
-    if (st != ADZE_OK) fprintf(stderr, "bench-flow: %s\n", adze_error_message());
-    adze_text_destroy(&help);
     flow_destroy(&f);
-    adze_options_destroy(o);
-    return adze_status_exit_code(st);
+    return st;
+}
+
+int main(int argc, char **argv)
+{
+    static const bench_program program = { .name = "bench-flow", .usage = "bench-flow [options]",
+                                           .about = "Time of CFlow's coupling blocks.",
+                                           .table = table, .n_options = sizeof table / sizeof *table, .max_args = 0, .run = measure_flow };
+    return bench_main(&program, argc, argv);
 }

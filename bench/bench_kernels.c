@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/bench_main.h"
 #include "bench/device_calls.h"
+#include "bench/device_rates.h"
 #include "bench/kernel_cases.h"
 #include "bench/peak.h"
 #include "bench/ptxas_log.h"
@@ -173,12 +175,6 @@ done:
 
 /* ---- measuring ---- */
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Seconds of `repeat` runs of each step, (steps, repeat), sorted. */
 static adze_status sample(adze_plan *plan, int repeat, double **out)
 {
@@ -191,53 +187,8 @@ static adze_status sample(adze_plan *plan, int repeat, double **out)
         TRY(adze_plan_run(plan));
         for (int32_t s = 0; s < n && r >= 0; s++) seconds[s * repeat + r] = adze_plan_step_at(plan, s).seconds;
     }
-    for (int32_t s = 0; s < n; s++) qsort(seconds + s * repeat, (size_t)repeat, sizeof *seconds, by_value);
+    for (int32_t s = 0; s < n; s++) bench_sort(seconds + s * repeat, repeat);
 done:
-    return st;
-}
-
-static adze_value build_copy(adze_graph *g, kernel_size s, int which)
-{
-    (void)which;
-    return adze_activation(g, adze_graph_input(g, "x", ADZE_SHAPE(s.N, 1024, 1024)), ADZE_ACT_RELU, 0.0f, 0.0f);
-}
-
-static adze_value build_product(adze_graph *g, kernel_size s, int which)
-{
-    (void)which;
-    const int64_t m = 256 * s.N, k = 2048;
-    return adze_matmul(g, adze_graph_input(g, "x", ADZE_SHAPE(1, m, k)), adze_graph_input(g, "z", ADZE_SHAPE(1, k, m)), false, false);
-}
-
-/* What the device copies (the ReLU of 4 MB per picture: read and written once) and multiplies, by the kernels themselves; on the
- * cpu by loops that do nothing else. Zeros on the emulator, whose times say nothing. */
-static adze_status measure_rates(adze_ctx *ctx, adze_ctx *half, kernel_size size, int repeat, rates *out)
-{
-    adze_status st = ADZE_OK;
-    static const kernel_case probes[] = { { "copy", build_copy, 0, false }, { "product", build_product, 0, false } };
-    const int threads = adze_ctx_threads(ctx);
-    double *seconds = NULL, rate[3];
-    bench_plan b = { NULL };
-    *out = (rates){ 0.0, 0.0, 0.0 };
-    if (strcmp(adze_ctx_device(ctx), "cusim") == 0) return ADZE_OK;
-    if (strcmp(adze_ctx_device(ctx), "cpu") == 0) {
-        *out = (rates){ bench_copy_rate(threads), bench_peak_flops(threads, BENCH_F32), bench_peak_flops(threads, BENCH_INT8) };
-        return ADZE_OK;
-    }
-    for (int i = 0; i < 3; i++) {
-        TRY(bench_plan_create(&b, i == 2 ? half : ctx, &probes[i > 0], size));
-        adze_free(seconds);
-        seconds = NULL;
-        st = fill(&b, false);
-        if (st == ADZE_OK) st = sample(b.plan, repeat, &seconds);
-        const adze_plan_step s = adze_plan_step_at(b.plan, 0);
-        bench_plan_destroy(&b);
-        if (st != ADZE_OK) goto done;
-        rate[i] = (i == 0 ? s.n_bytes : s.flops) / seconds[0];
-    }
-    *out = (rates){ rate[0], rate[1], rate[2] };
-done:
-    adze_free(seconds);
     return st;
 }
 
@@ -330,7 +281,7 @@ static adze_status measure_call(const bench *b, int i, adze_text *json)
     TRY(device_call_run(want, &seconds[0]));
     TRY(device_call_compare(got, want));
     for (int r = 0; r < repeat; r++) TRY(device_call_run(got, &seconds[r]));
-    qsort(seconds, (size_t)repeat, sizeof *seconds, by_value);
+    bench_sort(seconds, repeat);
     report(&w, seconds, repeat, b->rates, json);
 done:
     device_call_destroy(got);
@@ -361,7 +312,11 @@ static adze_status open_bench(bench *b, const adze_options *o)
     }
     opts.device = "cpu", opts.reference_only = cpu;
     TRY(adze_ctx_create(&b->reference, &opts));
-    TRY(measure_rates(b->ctx, b->half, b->size, b->repeat, &b->rates));
+    device_rates whole, half = { 0.0, 0.0 };
+    TRY(device_rates_measure(b->ctx, &whole));
+    if (b->half) TRY(device_rates_measure(b->half, &half));
+    if (cpu) half.flops = bench_peak_flops(adze_ctx_threads(b->ctx), BENCH_INT8);
+    b->rates = (rates){ whole.bytes, whole.flops, half.flops };
 done:
     return st;
 }
@@ -482,35 +437,13 @@ done:
     return st;
 }
 
-static adze_status print_help(const adze_options *o)
-{
-    adze_text text = ADZE_TEXT_EMPTY;
-    adze_status st = adze_options_help(o, "bench-kernels [options]", "Every kernel at the benchmark's shapes, checked, timed, beside its floor.",
-                                       "  bench-kernels --static\n  bench-kernels --device cpu --only relu\n", &text);
-    if (st == ADZE_OK) fputs(text.s, stdout);
-    adze_text_destroy(&text);
-    return st;
-}
-
-int main(int argc, char **argv)
+static adze_status run(const adze_options *o)
 {
     adze_status st = ADZE_OK;
-    adze_options *o = NULL;
     adze_text json = ADZE_TEXT_EMPTY;
-    TRY(adze_options_create(&o));
-    TRY(adze_options_add(o, table, sizeof table / sizeof *table));
-    TRY(adze_options_parse(o, argc, argv, 1));
-    if (adze_options_flag(o, "version")) {
-        printf("bench-kernels %s\n", ADZE_VERSION);
-        goto done;
-    }
-    if (adze_options_flag(o, "help")) {
-        TRY(print_help(o));
-        goto done;
-    }
     if (adze_options_flag(o, "list")) {
         print_names();
-        goto done;
+        return ADZE_OK;
     }
     adze_text_append(&json, "[");
     if (adze_options_flag(o, "static")) {
@@ -520,7 +453,14 @@ int main(int argc, char **argv)
     TRY(write_json(o, &json));
 done:
     adze_text_destroy(&json);
-    adze_options_destroy(o);
-    if (st != ADZE_OK) fprintf(stderr, "bench-kernels: %s\n", adze_error_message());
-    return adze_status_exit_code(st);
+    return st;
+}
+
+int main(int argc, char **argv)
+{
+    static const bench_program program = { .name = "bench-kernels", .usage = "bench-kernels [options]",
+                                           .about = "Every kernel at the benchmark's shapes, checked, timed, beside its floor.",
+                                           .examples = "  bench-kernels --static\n  bench-kernels --device cpu --only relu\n",
+                                           .table = table, .n_options = sizeof table / sizeof *table, .max_args = 0, .run = run };
+    return bench_main(&program, argc, argv);
 }

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/bench_main.h"
 #include "bench/npy_array.h"
 #include "bench/peak.h"
 #include "core/hash.h"
@@ -80,12 +81,6 @@ static bench_arithmetic kind_of(const settings *s)
     return s->opts.precision == ADZE_KNN_F32 ? BENCH_F32 : s->opts.precision == ADZE_KNN_BF16 ? BENCH_BF16 : BENCH_INT8;
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 int main(int argc, char **argv)
 {
     settings s = { .Q = 1024, .M = 24576, .D = 1024, .k = 1, .runs = 7, .opts = ADZE_BANK_OPTS };
@@ -127,7 +122,7 @@ int main(int argc, char **argv)
             st = adze_bank_query(b, q, s.Q, s.k, dist, idx, NULL);
             wall[r] = bench_seconds() - start;
         }
-        qsort(wall, (size_t)s.runs, sizeof *wall, by_value);
+        bench_sort(wall, s.runs);
         double flops = 2.0 * (double)s.Q * (double)s.M * (double)s.D, peak = bench_peak_flops(s.opts.threads, kind_of(&s));
         printf("knn %s Q=%" PRId64 " M=%" PRId64 " D=%" PRId64 " k=%d threads=%d: seal %.1f ms; query median %.2f ms, fastest "
                "%.2f ms of %d; %.1f Gop/s; floor %.2f ms at the measured peak of %.1f Gop/s; %.0f %% of the floor; "

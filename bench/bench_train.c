@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/peak.h"
+#include "bench/bench_main.h"
+#include "bench/device_rates.h"
 #include "core/clock.h"
 #include "core/memory.h"
 #include "core/ops.h"
@@ -324,46 +325,10 @@ static double total_flops(const training *t)
     return adze_plan_flops(t->rest) + (t->frozen && !t->cached ? adze_plan_flops(t->frozen) : 0.0);
 }
 
-enum { MATRIX = 2048 };
-
-/* FLOP/s of our own product of two large square matrices, fastest of several. */
-static adze_status matrix_rate(training *t, double *rate)
+/* 0 on the emulator, whose times say nothing. */
+static double floor_of(const adze_plan_step *s, const device_rates *r)
 {
-    adze_status st = ADZE_OK;
-    adze_graph *g = NULL;
-    adze_params *params = NULL;
-    adze_plan *plan = NULL;
-    double best = HUGE_VAL;
-    float *x = golden_unit("matrix", MATRIX * MATRIX);
-    TRY(adze_graph_create(&g));
-    adze_value a = adze_graph_input(g, "a", ADZE_SHAPE(MATRIX, MATRIX)), b = adze_graph_input(g, "b", ADZE_SHAPE(MATRIX, MATRIX));
-    adze_graph_output(g, "product", adze_matmul(g, a, b, false, false));
-    TRY(adze_graph_check(g));
-    TRY(adze_params_create(&params, t->ctx, g));
-    TRY(adze_plan_create(&plan, t->ctx, g, params, &ADZE_PLAN_OPTS));
-    TRY(adze_plan_write(plan, a, x));
-    TRY(adze_plan_write(plan, b, x));
-    for (int i = 0; i < 9; i++) {
-        const double begin = adze_clock_seconds();
-        TRY(adze_plan_run(plan));
-        best = fmin(best, adze_clock_seconds() - begin);
-    }
-    *rate = adze_plan_flops(plan) / best;
-done:
-    adze_plan_destroy(plan);
-    adze_params_destroy(params);
-    adze_graph_destroy(g);
-    free(x);
-    return st;
-}
-
-typedef struct {
-    double matrix, copy; /* FLOP/s, bytes/s */
-} rates;
-
-static double floor_of(const adze_plan_step *s, const rates *r)
-{
-    return fmax(s->flops / r->matrix, s->n_bytes / r->copy);
+    return r->bytes > 0.0 ? fmax(s->flops / r->flops, s->n_bytes / r->bytes) : 0.0;
 }
 
 /* What the steps of one kind took together. */
@@ -373,7 +338,7 @@ typedef struct {
     double seconds, flops, n_bytes, floor;
 } op_row;
 
-static void add_row(op_row *rows, int *n, const char *part, const adze_plan_step *s, const rates *r)
+static void add_row(op_row *rows, int *n, const char *part, const adze_plan_step *s, const device_rates *r)
 {
     int k = 0;
     while (k < *n && (strcmp(rows[k].part, part) != 0 || strcmp(rows[k].op, s->op) != 0 || strcmp(rows[k].kernel, s->kernel) != 0)) k++;
@@ -398,7 +363,7 @@ static void print_row(const op_row *r, double total)
            100.0 * r->floor / r->seconds);
 }
 
-static adze_status print_profile(const training *t, const step_seconds *mean, const rates *r)
+static adze_status print_profile(const training *t, const step_seconds *mean, const device_rates *r)
 {
     adze_status st = ADZE_OK;
     int n = 0;
@@ -417,7 +382,7 @@ static adze_status print_profile(const training *t, const step_seconds *mean, co
         sum.count += rows[k].count, sum.seconds += rows[k].seconds, sum.flops += rows[k].flops;
         sum.n_bytes += rows[k].n_bytes, sum.floor += rows[k].floor;
     }
-    printf("floor: %.1f GFLOP/s (product of two %d x %d matrices), %.1f GB/s (copy)\n", 1e-9 * r->matrix, MATRIX, MATRIX, 1e-9 * r->copy);
+    printf("floor: %.1f GFLOP/s (products), %.1f GB/s (copy)\n", 1e-9 * r->flops, 1e-9 * r->bytes);
     printf("%-9s %-18s %-16s %5s %9s %6s %10s %9s %9s %8s\n", "part", "op", "kernel", "steps", "ms", "share", "GFLOP", "MB", "floor ms",
            "% of it");
     for (int k = 0; k < n; k++) print_row(&rows[k], sum.seconds);
@@ -428,7 +393,7 @@ done:
     return st;
 }
 
-static void json_step(adze_text *text, const char *part, const adze_plan_step *s, const rates *r)
+static void json_step(adze_text *text, const char *part, const adze_plan_step *s, const device_rates *r)
 {
     char shape[ADZE_SHAPE_TEXT];
     adze_text_printf(text, "{\"part\": \"%s\", \"op\": ", part);
@@ -439,14 +404,14 @@ static void json_step(adze_text *text, const char *part, const adze_plan_step *s
                      adze_shape_text(&s->output, shape), s->seconds, s->flops, s->n_bytes, floor_of(s, r), floor_of(s, r) / fmax(s->seconds, 1e-9));
 }
 
-static adze_status print_json(const training *t, const step_seconds *mean, const rates *r)
+static adze_status print_json(const training *t, const step_seconds *mean, const device_rates *r)
 {
     adze_status st = ADZE_OK;
     adze_text text = ADZE_TEXT_EMPTY;
     adze_text_append(&text, "{\"machine\": ");
     adze_text_json(&text, adze_ctx_description(t->ctx));
     adze_text_printf(&text, ", \"threads\": %d, \"method\": \"%s\", \"matrix_flops_per_s\": %.0f, \"copy_bytes_per_s\": %.0f, "
-                     "\"step_seconds\": %.9f, \"steps\": [\n", adze_ctx_threads(t->ctx), t->method->name, r->matrix, r->copy, mean->total);
+                     "\"step_seconds\": %.9f, \"steps\": [\n", adze_ctx_threads(t->ctx), t->method->name, r->flops, r->bytes, mean->total);
     for (int32_t i = 0; i < step_count(t); i++) {
         const char *part;
         adze_plan_step s = step_at(t, i, &part);
@@ -488,22 +453,18 @@ done:
     return st;
 }
 
-static int by_value(const void *a, const void *b)
+/* Median and fastest of the steps, and the same operations at the device's rate of products (none on the emulator). */
+static void print_summary(const training *t, const adze_options *o, const device_rates *r, double *seconds, int64_t count)
 {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* Median and fastest of the steps, and the same operations at the machine's arithmetic peak. */
-static void print_summary(const training *t, const adze_options *o, double *seconds, int64_t count)
-{
-    const double flops = total_flops(t), floor = flops / bench_peak_flops(adze_ctx_threads(t->ctx), BENCH_F32);
-    qsort(seconds, (size_t)count, sizeof *seconds, by_value);
+    const double flops = total_flops(t);
+    bench_sort(seconds, count);
     printf("%s; %s, batch %lld, %.1f GFLOP%s\n", adze_ctx_description(t->ctx), t->method->name, (long long)adze_options_int(o, "batch"),
            1e-9 * flops, t->cached ? ", frozen part cached" : "");
-    printf("median %.2f ms, fastest of %lld %.2f ms: %.2f pictures/s, %.1f GFLOP/s; floor %.2f ms at the float32 peak, %.0f %% of it "
-           "reached\n", 1e3 * seconds[count / 2], (long long)count, 1e3 * seconds[0], (double)adze_options_int(o, "batch") / seconds[0],
-           1e-9 * flops / seconds[0], 1e3 * floor, 100.0 * floor / seconds[0]);
+    printf("median %.2f ms, fastest of %lld %.2f ms: %.2f pictures/s, %.1f GFLOP/s", 1e3 * seconds[count / 2], (long long)count, 1e3 * seconds[0],
+           (double)adze_options_int(o, "batch") / seconds[0], 1e-9 * flops / seconds[0]);
+    if (r->flops > 0.0)
+        printf("; floor %.2f ms at %.1f GFLOP/s, %.0f %% of it reached\n", 1e3 * flops / r->flops, 1e-9 * r->flops, 100.0 * flops / r->flops / seconds[0]);
+    else printf("; an emulator's times say nothing\n");
 }
 
 static adze_status repeat(training *t, const adze_options *o)
@@ -514,14 +475,10 @@ static adze_status repeat(training *t, const adze_options *o)
     step_seconds s, mean = { 0.0, 0.0, 0.0 };
     double *seconds = adze_calloc((size_t)count, sizeof *seconds);
     float loss;
-    rates r = { 0 };
+    device_rates r;
     REQUIRE(seconds, ADZE_ENOMEM, "no memory for %lld times", (long long)count);
-    if (table_wanted) {
-        TRY(matrix_rate(t, &r.matrix));
-        r.copy = bench_copy_rate(adze_ctx_threads(t->ctx));
-        REQUIRE(r.copy > 0.0, ADZE_ENOMEM, "no memory for a copy");
-        profile(t, true);
-    }
+    TRY(device_rates_measure(t->ctx, &r));
+    if (table_wanted) profile(t, true);
     for (int64_t i = 0; i < count; i++) {
         TRY(one_step(t, &loss, &s));
         seconds[i] = s.total;
@@ -531,7 +488,7 @@ static adze_status repeat(training *t, const adze_options *o)
         if (!json) printf("seconds %.9f loss %.7g\n", s.total, (double)loss);
         fflush(stdout);
     }
-    if (!json) print_summary(t, o, seconds, count);
+    if (!json) print_summary(t, o, &r, seconds, count);
     if (json) TRY(print_json(t, &mean, &r));
     else if (table_wanted) TRY(print_profile(t, &mean, &r));
 done:
@@ -569,25 +526,10 @@ done:
     return st;
 }
 
-static adze_status print_help(const adze_options *o)
-{
-    adze_text text = ADZE_TEXT_EMPTY;
-    adze_status st = adze_options_help(o, "bench-train [options]", "Times a training step with made-up weights and pictures.", NULL, &text);
-    if (st == ADZE_OK) fputs(text.s, stdout);
-    adze_text_destroy(&text);
-    return st;
-}
-
 int main(int argc, char **argv)
 {
-    adze_status st = ADZE_OK;
-    adze_options *o = NULL;
-    TRY(adze_options_create(&o));
-    TRY(adze_options_add(o, table, sizeof table / sizeof *table));
-    TRY(adze_options_parse(o, argc, argv, 0));
-    TRY(adze_options_flag(o, "help") ? print_help(o) : run(o));
-done:
-    adze_options_destroy(o);
-    if (st != ADZE_OK) fprintf(stderr, "bench-train: %s\n", adze_error_message());
-    return adze_status_exit_code(st);
+    static const bench_program program = { .name = "bench-train", .usage = "bench-train [options]",
+                                           .about = "Times a training step with made-up weights and pictures.",
+                                           .table = table, .n_options = sizeof table / sizeof *table, .max_args = 0, .run = run };
+    return bench_main(&program, argc, argv);
 }

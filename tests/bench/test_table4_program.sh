@@ -65,5 +65,7 @@ expect 3 '*nowhere*' "${base[@]}" --out x --data nowhere
 expect 2 '*--data is missing*' adze bench table4 --out x
 expect 2 "*unknown verb 'table'*'table4'*" adze bench table
 expect 0 '*usage: adze-bench table4*--methods*' adze bench table4 --help
+expect 2 '*predict: only kernels has a static part*' adze bench predict --static
+expect 0 '*bench-kernels --static*RTX 4090*knn*sgd with momentum*sm_90*' adze bench kernels --static
 [ -e x ] && complain "a refused command made a folder"
 exit $failed
