@@ -1,20 +1,22 @@
 """compare_forward.py - Wide-ResNet-50-2 to layer3 against PyTorch: eager, channels-last, channels-last frozen.
 
-Both sides make the same weights and pictures by the rule of tests/golden/README.md and run float32. layer2 and layer3
-are compared first. Last line: `ratio forward VALUE`, the smaller of the ratios at batch 1 and batch 8.
+Both sides make the same weights and pictures by the rule of tests/golden/README.md and run float32 (without TF32). layer2 and
+layer3 are compared first. --device cuda: both on the GPU. Last line: `ratio forward VALUE`, the smaller of the ratios at batch 1
+and batch 8.
 """
 import pathlib
 import tempfile
 
 import peer
 
-args = peer.start(__doc__, size=256, backbone="wide_resnet50_2", precision="f32")
+args = peer.start(__doc__, size=256, backbone="wide_resnet50_2", precision="f32", device="cpu")
 
 import numpy as np
 import torch
 import torchvision
 
 torch.set_num_threads(args.threads)
+torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 TAPS = ("layer2", "layer3")
 
 
@@ -35,16 +37,21 @@ def build():
     for name, tensor in net.state_dict().items():
         if tensor.dim() > 0 and not name.startswith(("layer4", "fc")):
             tensor.copy_(torch.from_numpy(peer.golden_weight(np, name, tuple(tensor.shape))))
-    return ToLayer3(net).eval()
+    return ToLayer3(net).eval().to(args.device)
 
 
 def frozen(net, x):
     return torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(net, x)))
 
 
+def done(_):
+    """Waits for the device; the time is taken outside."""
+    peer.wait(torch, args.device)
+
+
 def adze(batch, *more):
     return peer.Served(args.bin / "bench-forward", "--backbone", args.backbone, "--batch", batch, "--size", args.size,
-                       "--threads", args.threads, "--precision", args.precision, *more)
+                       "--threads", args.threads, "--precision", args.precision, "--device", args.device, *more)
 
 
 def check(batch, want, folder):
@@ -57,7 +64,7 @@ def check(batch, want, folder):
         n, c, h, w = tensor.shape
         ours = got[begin : begin + tensor.numel()].reshape(n, h, w, c).transpose(0, 3, 1, 2)
         begin += tensor.numel()
-        error, largest = np.abs(ours - tensor.numpy()).max(), float(tensor.abs().max())
+        error, largest = np.abs(ours - tensor.cpu().numpy()).max(), float(tensor.abs().max())
         peer.check(error <= bound * largest, f"{name}: {error:.3g} off, largest value {largest:.3g}")
     peer.check(begin == got.size, "number of elements")
     return server
@@ -65,17 +72,17 @@ def check(batch, want, folder):
 
 def compare(batch, nets, folder):
     x = torch.from_numpy(peer.golden_unit(np, "image", batch * 3 * args.size**2).astype(np.float32))
-    x = x.reshape(batch, 3, args.size, args.size)
+    x = x.reshape(batch, 3, args.size, args.size).to(args.device)
     x_last = x.contiguous(memory_format=torch.channels_last)
     server = check(batch, nets["eager"](x), folder)
     jit = frozen(nets["channels-last"], x_last)
     jit(x_last), jit(x_last)
-    product, product_flops = peer.matmul(torch)
+    product, product_flops = peer.matmul(torch, args.device)
     times = peer.alternate(
         {
-            "torch eager, NCHW": lambda: nets["eager"](x) and None,
-            "torch eager, channels-last": lambda: nets["channels-last"](x_last) and None,
-            "torch frozen, channels-last": lambda: jit(x_last) and None,
+            "torch eager, NCHW": lambda: done(nets["eager"](x)),
+            "torch eager, channels-last": lambda: done(nets["channels-last"](x_last)),
+            "torch frozen, channels-last": lambda: done(jit(x_last)),
             "adze": server,
             "floor": product,
         },
@@ -84,7 +91,7 @@ def compare(batch, nets, folder):
     flops, rate = server.facts["flops"], product_flops / min(times.pop("floor"))
     server.close()
     peer.table(f"batch {batch}, {args.size}x{args.size}, {1e-9 * flops:.1f} GFLOP, {args.precision}", times, flops / rate,
-               f"torch's 2048^3 matrix product, {1e-9 * rate:.0f} GFLOP/s in f32")
+               f"torch's matrix product, {1e-9 * rate:.0f} GFLOP/s in f32")
     value = peer.ratio_of(times, ("adze",))
     print(f"  fastest peer / adze: {value:.2f}")
     return value

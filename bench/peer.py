@@ -88,11 +88,18 @@ def fastest(function, count):
     return run
 
 
-def matmul(torch, n=2048):
+def wait(torch, device):
+    """Until the device has done what it was given."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def matmul(torch, device="cpu"):
     """A runner for torch's own matrix product and its FLOP: put among the others, its fastest run is the floor of
     whatever is made of multiplications and additions."""
-    a, b = torch.rand(n, n), torch.rand(n, n)
-    return fastest(lambda: torch.mm(a, b), 5), 2.0 * n**3
+    n = 2048 if device == "cpu" else 8192
+    a, b = torch.rand(n, n, device=device), torch.rand(n, n, device=device)
+    return fastest(lambda: (torch.mm(a, b), wait(torch, device)), 5), 2.0 * n**3
 
 
 def copy(numpy, megabytes=256):

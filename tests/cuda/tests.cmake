@@ -11,7 +11,9 @@ foreach(base test_ops test_ops_train)
   add_dependencies(${base} adze_cusim)
 endforeach()
 
-adze_cuda_test(cuda/test_device_calls.c)
+adze_test(cuda/test_device_calls.c)
+add_dependencies(test_device_calls adze_cusim)
+target_link_libraries(test_device_calls PRIVATE dl)
 set_property(TEST cuda/test_device_calls PROPERTY ENVIRONMENT "ADZE_BACKEND_PATH=${CMAKE_BINARY_DIR}/lib")
 
 # The backend as programs use it: recordings, the reference cases, and whole runs, each with a plan cache of its own.
@@ -54,6 +56,9 @@ if(ADZE_PYTHON)
            WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(cuda/access PROPERTIES TIMEOUT 600)
 endif()
+
+# The parts of ./run gpu-check and its report, with stubs for what it runs.
+add_test(NAME cuda/gpu_check COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/cuda/gpu_check.sh ${CMAKE_SOURCE_DIR})
 
 # Every kernel at the benchmark's shapes, made small, agrees with another implementation.
 add_test(NAME bench/bench_kernels COMMAND bench-kernels --device cpu --batch 1 --repeat 1 --shrink 4)
