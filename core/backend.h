@@ -40,9 +40,17 @@ typedef struct adze_backend {
     adze_status (*pin)(adze_ctx *ctx, void *host, size_t n_bytes);
     void (*unpin)(adze_ctx *ctx, void *host);
     adze_status (*write_pinned)(adze_ctx *ctx, void *to, const void *from_pinned, size_t n_bytes);
-    /* What device_memory.h asks; and room so that writes of up to n_bytes allocate nothing. */
+    /* What device_memory.h asks; and room so that writes of n_bytes in all can be under way at once: more wait, and allocate nothing. */
     void (*memory)(const adze_ctx *ctx, adze_device_memory *m);
     adze_status (*reserve)(adze_ctx *ctx, size_t n_bytes);
+    /* n floats from one place of the device to another if *when, there too, is not 0; asynchronous where the backend is. */
+    adze_status (*copy_if)(adze_ctx *ctx, float *to, const float *from, int64_t n, const int32_t *when);
+    /* Small reads that wait for nothing: a box has places for n_letters of n_bytes. letter_send fills one with what lies at
+     * `from` when all work before is done; letter_open waits for that and gives it, valid until the next one is sent there. */
+    adze_status (*letters_create)(adze_ctx *ctx, void **box, int n_letters, size_t n_bytes);
+    void (*letters_destroy)(adze_ctx *ctx, void *box); /* NULL is fine */
+    adze_status (*letter_send)(adze_ctx *ctx, void *box, int letter, const void *from);
+    adze_status (*letter_open)(adze_ctx *ctx, void *box, int letter, const void **content);
     /* Called once before and after the kernels of a plan run. */
     adze_status (*begin)(adze_ctx *ctx);
     adze_status (*end)(adze_ctx *ctx);
@@ -59,6 +67,7 @@ typedef struct adze_backend {
     /* Optimisers (optim_step.h); asynchronous where the backend is. */
     adze_status (*optim_norm)(adze_ctx *ctx, const adze_optim_norm *a);
     adze_status (*optim_update)(adze_ctx *ctx, const adze_optim_update *u);
+    adze_status (*optim_judge)(adze_ctx *ctx, const adze_optim_judge *a);
     /* What is no operation of a graph (NULL: the cpu's code runs on host memory instead); results as the headers of the cpu's
      * functions define them. Pointers ending in _host are host memory, the others the device's; all calls return when done.
      *

@@ -63,6 +63,28 @@ typedef struct {
     double lr, weight_decay;
 } adze_optim_group;
 
+/* Where an optimiser stands: all that changes from one step to the next. */
+typedef struct {
+    adze_optim_kind kind;
+    int64_t step; /* number of the step, from 1 */
+    double beta1, beta2;
+    adze_optim_group group[ADZE_OPTIM_GROUPS];
+} adze_optim_at;
+
+/* The same as the kernels want it, rounded to float32 as PyTorch does. It lies in device memory, so that a step can be
+ * recorded once and replayed. */
+typedef struct {
+    struct {
+        float decay;  /* added to the gradient, times p */
+        float shrink; /* p is multiplied by it first */
+        float lr;     /* sgd */
+        float rate;   /* lr / (1 - beta1^t) */
+    } group[ADZE_OPTIM_GROUPS];
+    float root_c2; /* sqrt(1 - beta2^t) */
+} adze_optim_rates;
+
+void adze_optim_rates_at(adze_optim_rates *rates, const adze_optim_at *at);
+
 /* All pointers are device memory, all blocks are laid out alike. */
 typedef struct {
     const adze_optim_piece *piece;
@@ -74,10 +96,9 @@ typedef struct {
 
 typedef struct {
     adze_optim_kind kind;
-    int64_t step; /* number of this step, from 1 */
     double beta1, beta2, eps; /* adam, adamw */
     double momentum;          /* sgd */
-    adze_optim_group group[ADZE_OPTIM_GROUPS];
+    const adze_optim_rates *rates;
     const adze_optim_piece *piece;
     int64_t n_pieces;
     float *param;
@@ -85,7 +106,26 @@ typedef struct {
     float *state[ADZE_OPTIM_STATES]; /* sgd: b (NULL if momentum is 0); adam: m, v; zero before the first step */
     double clip;                     /* largest norm; 0: gradients are taken as they are */
     const double *norm;              /* (1) of adze_optim_norm; unused if clip is 0 */
+    const int32_t *stop;             /* (1) not 0: nothing is changed; NULL: never */
 } adze_optim_update;
+
+enum { ADZE_OUTCOME_VALUES = 8, ADZE_OUTCOME_NORMS = 6 };
+
+/* What a run of a training tells the host, which may ask much later. */
+typedef struct {
+    int32_t stop; /* not 0: something was not finite in this run or in an earlier one; no update has changed anything since */
+    float value[ADZE_OUTCOME_VALUES];
+    double norm[ADZE_OUTCOME_NORMS];
+} adze_outcome;
+
+/* Copies values and norms to `outcome`, and sets its `stop` if value 0 or a norm is not finite; nothing clears it. All in
+ * device memory. */
+typedef struct {
+    const float *value[ADZE_OUTCOME_VALUES]; /* (1) each */
+    const double *norm[ADZE_OUTCOME_NORMS];  /* (1) each */
+    int n_values, n_norms;
+    adze_outcome *outcome;
+} adze_optim_judge;
 
 #ifdef __cplusplus
 }

@@ -397,6 +397,18 @@ adze_status adze_plan_read(adze_plan *plan, adze_value output, float *to_host)
                                     (size_t)adze_shape_count(&plan->value[output].shape) * sizeof(float));
 }
 
+void adze_plan_set_around(adze_plan *plan, const adze_plan_around *around) { plan->around = *around; }
+
+adze_status adze_plan_copy(adze_plan *to, adze_value input, adze_plan *from, adze_value output)
+{
+    if (!readable(to, input) || to->value[input].kind != ADZE_VALUE_INPUT || !readable(from, output))
+        return adze_fail(ADZE_EINVAL, "plan: no copy from value %d to value %d", (int)output, (int)input);
+    int64_t n = adze_shape_count(&to->value[input].shape), have = adze_shape_count(&from->value[output].shape);
+    if (n != have) return adze_fail(ADZE_EINVAL, "plan: a copy of %" PRId64 " floats to an input of %" PRId64, have, n);
+    return to->ctx->backend->copy(to->ctx, memory_of(to, to->buffer_of, input), memory_of(from, from->buffer_of, output),
+                                   (size_t)n * sizeof(float));
+}
+
 adze_status adze_plan_write_seed(adze_plan *plan, const float *from_host)
 {
     if (plan->loss == ADZE_NONE) return adze_fail(ADZE_EINVAL, "plan: it has no loss");
@@ -461,9 +473,11 @@ static void count_changes(const adze_call *c)
 
 static adze_status run_steps(adze_plan *plan)
 {
-    adze_status st = ADZE_OK;
     adze_ctx *ctx = plan->ctx;
     const adze_backend *b = ctx->backend;
+    const adze_plan_around *around = &plan->around;
+    adze_status st = around->before ? around->before(around->user) : ADZE_OK;
+    if (st != ADZE_OK) return st;
     for (int32_t s = 0; s < plan->n_steps; s++) {
         plan_step *step = &plan->step[s];
         double start = plan->profile ? now_s() : 0.0;
@@ -474,7 +488,7 @@ static adze_status run_steps(adze_plan *plan)
         if (st != ADZE_OK) return st;
         if (plan->profile) step->seconds += now_s() - start;
     }
-    return st;
+    return around->after ? around->after(around->user) : ADZE_OK;
 }
 
 /* Notes what a run does, for later ones. */
@@ -538,6 +552,14 @@ const char *adze_plan_first_nonfinite(adze_plan *plan)
     }
     adze_free(copy);
     return text;
+}
+
+size_t adze_plan_input_bytes(const adze_plan *plan)
+{
+    size_t sum = 0;
+    for (int32_t v = 0; v < plan->n_values; v++)
+        if (plan->value[v].kind == ADZE_VALUE_INPUT) sum += (size_t)adze_shape_count(&plan->value[v].shape) * sizeof(float);
+    return sum;
 }
 
 size_t adze_plan_arena_bytes(const adze_plan *plan) { return plan->arena_bytes; }

@@ -42,6 +42,18 @@ float *adze_plan_device_data(adze_plan *plan, adze_value v);
 
 adze_status adze_plan_run(adze_plan *plan);
 
+/* What belongs to every run besides its steps: `before` the first and `after` the last of them (NULL: nothing). It is recorded and
+ * replayed with them, so it only queues calls of the backend, always the same ones with the same pointers. */
+typedef struct {
+    adze_status (*before)(void *user);
+    adze_status (*after)(void *user);
+    void *user;
+} adze_plan_around;
+/* Before the first run. */
+void adze_plan_set_around(adze_plan *plan, const adze_plan_around *around);
+/* Copies a kept output of `from` to an input of `to`, on the device. Both have the same number of floats, else ADZE_EINVAL. */
+adze_status adze_plan_copy(adze_plan *to, adze_value input, adze_plan *from, adze_value output);
+
 /* After a run that gave NaN or infinity: computes forward again, step by step, and names the first op whose output is not
  * finite, with its shape; "no op" if all are. Valid until the next call on this thread. Moves running statistics again. */
 const char *adze_plan_first_nonfinite(adze_plan *plan);
@@ -53,6 +65,8 @@ void adze_plan_print(const adze_plan *plan, adze_text *text);
 adze_status adze_plan_engines(const adze_plan *plan, adze_text *list);
 /* High-water mark of the arena. */
 size_t adze_plan_arena_bytes(const adze_plan *plan);
+/* All inputs together. */
+size_t adze_plan_input_bytes(const adze_plan *plan);
 /* Host memory that the kernels hold for themselves: weights and their gradients in the kernels' own layouts. */
 size_t adze_plan_kernel_bytes(const adze_plan *plan);
 double adze_plan_flops(const adze_plan *plan);

@@ -39,6 +39,7 @@ struct adze_plan {
     unsigned char *arena; /* owned, on the device */
     void *recording;      /* the backend's, of one run; NULL before the second run and where a kernel cannot be recorded */
     bool recordable;
+    adze_plan_around around;
     int64_t n_runs;
     bool profile;
     int64_t n_profiled;

@@ -1,4 +1,4 @@
-/* backend_cuda.c - the cuda backend: opening a device, memory, uploads, recording, and the kernels per op, best first. Entry:
+/* backend_cuda.c - the cuda backend: opening a device, memory, recording, and the kernels per op, best first. Entry:
  * adze_backend_table(), the only symbol of the shared object. Built by nvcc's gcc as adze_cuda.so, and against the emulator in
  * tests/cusim as adze_cusim.so. */
 #include <nvtx3/nvToolsExt.h>
@@ -18,8 +18,6 @@
 #define BACKEND_NAME "cuda"
 #endif
 
-enum { SLOT_BYTES = 16 << 20 };
-
 adze_status adze_cuda_check(cudaError_t result, const char *what)
 {
     if (result == cudaSuccess) return ADZE_OK;
@@ -31,15 +29,14 @@ adze_status adze_cuda_check(cudaError_t result, const char *what)
     return adze_fail(code, "CUDA: %s: %s", what, cudaGetErrorString(result));
 }
 
-/* Makes the context's device the thread's one; the one before for going back. */
-static adze_status go_to_device(const adze_cuda_state *s, int *before)
+adze_status adze_cuda_go_to_device(const adze_cuda_state *s, int *before)
 {
     adze_status st = adze_cuda_check(cudaGetDevice(before), "device of this thread");
     if (st == ADZE_OK && *before != s->device) st = adze_cuda_check(cudaSetDevice(s->device), "change of device");
     return st;
 }
 
-static void go_back(const adze_cuda_state *s, int before)
+void adze_cuda_go_back(const adze_cuda_state *s, int before)
 {
     if (before != s->device) cudaSetDevice(before);
 }
@@ -80,7 +77,7 @@ adze_status adze_cuda_alloc(adze_ctx *ctx, size_t n_bytes, adze_block block, voi
     *out = NULL;
     n_bytes = n_bytes > 0 ? n_bytes : 1;
     TRY(grow_list(s));
-    TRY(go_to_device(s, &before));
+    TRY(adze_cuda_go_to_device(s, &before));
     cudaError_t result = cudaMalloc(out, n_bytes);
     if (result == cudaErrorMemoryAllocation) {
         size_t free_bytes = 0, total_bytes = 0;
@@ -90,7 +87,7 @@ adze_status adze_cuda_alloc(adze_ctx *ctx, size_t n_bytes, adze_block block, voi
                        s->device, free_bytes, total_bytes, adze_block_remedy(block));
     } else st = adze_cuda_check(result, adze_block_name(block));
     if (st == ADZE_OK) count_block(s, *out, n_bytes, block);
-    go_back(s, before);
+    adze_cuda_go_back(s, before);
 done:
     return st;
 }
@@ -99,11 +96,11 @@ void adze_cuda_free(adze_ctx *ctx, void *p)
 {
     adze_cuda_state *s = adze_cuda_state_of(ctx);
     int before;
-    if (!p || go_to_device(s, &before) != ADZE_OK) return;
+    if (!p || adze_cuda_go_to_device(s, &before) != ADZE_OK) return;
     cudaStreamSynchronize(s->stream);
     cudaFree(p);
     forget_block(s, p);
-    go_back(s, before);
+    adze_cuda_go_back(s, before);
 }
 
 static void cuda_memory(const adze_ctx *ctx, adze_device_memory *m)
@@ -112,9 +109,9 @@ static void cuda_memory(const adze_ctx *ctx, adze_device_memory *m)
     int before;
     m->live_bytes = s->live_bytes, m->peak_bytes = s->peak_bytes;
     memcpy(m->of, s->of, sizeof m->of);
-    if (go_to_device(s, &before) != ADZE_OK) return;
+    if (adze_cuda_go_to_device(s, &before) != ADZE_OK) return;
     if (cudaMemGetInfo(&m->free_bytes, &m->total_bytes) != cudaSuccess) cudaGetLastError();
-    go_back(s, before);
+    adze_cuda_go_back(s, before);
 }
 
 static adze_status cuda_clear(adze_ctx *ctx, void *p, size_t n_bytes)
@@ -122,101 +119,9 @@ static adze_status cuda_clear(adze_ctx *ctx, void *p, size_t n_bytes)
     return adze_cuda_check(cudaMemsetAsync(p, 0, n_bytes, adze_cuda_stream(ctx)), "clearing");
 }
 
-/* Room for n_bytes in a slot that nothing uses any more. */
-static adze_status ready_slot(adze_ctx *ctx, adze_cuda_slot *slot, size_t n_bytes)
-{
-    adze_status st = ADZE_OK;
-    TRY(adze_cuda_check(cudaEventSynchronize(slot->done), "waiting for an upload"));
-    if (slot->size_bytes >= n_bytes) goto done;
-    cudaFreeHost(slot->pinned);
-    adze_cuda_free(ctx, slot->device);
-    slot->pinned = slot->device = NULL, slot->size_bytes = 0;
-    TRY(adze_cuda_check(cudaMallocHost(&slot->pinned, n_bytes), "pinned host memory"));
-    TRY(adze_cuda_alloc(ctx, n_bytes, ADZE_BLOCK_UPLOADS, &slot->device));
-    slot->size_bytes = n_bytes;
-done:
-    return st;
-}
-
-static size_t slot_bytes(size_t n_bytes) { return n_bytes < SLOT_BYTES ? n_bytes : SLOT_BYTES; }
-
-size_t adze_cuda_reserve_bytes(const adze_ctx *ctx, size_t n_bytes)
-{
-    const adze_cuda_state *s = adze_cuda_state_of(ctx);
-    size_t sum = 0;
-    for (int i = 0; i < ADZE_CUDA_SLOTS; i++)
-        if (s->slot[i].size_bytes < slot_bytes(n_bytes)) sum += slot_bytes(n_bytes) - s->slot[i].size_bytes;
-    return sum;
-}
-
-adze_status adze_cuda_reserve(adze_ctx *ctx, size_t n_bytes)
-{
-    adze_status st = ADZE_OK;
-    adze_cuda_state *s = adze_cuda_state_of(ctx);
-    int before;
-    TRY(go_to_device(s, &before));
-    for (int i = 0; i < ADZE_CUDA_SLOTS && st == ADZE_OK; i++) st = ready_slot(ctx, &s->slot[i], slot_bytes(n_bytes));
-    go_back(s, before);
-done:
-    return st;
-}
-
-adze_status adze_cuda_write(adze_ctx *ctx, void *to, const void *from_host, size_t n_bytes)
-{
-    adze_status st = ADZE_OK;
-    adze_cuda_state *s = adze_cuda_state_of(ctx);
-    int before;
-    TRY(go_to_device(s, &before));
-    for (size_t at = 0; at < n_bytes && st == ADZE_OK; at += SLOT_BYTES) {
-        size_t n = n_bytes - at < SLOT_BYTES ? n_bytes - at : SLOT_BYTES;
-        adze_cuda_slot *slot = &s->slot[s->next_slot++ % ADZE_CUDA_SLOTS];
-        if ((st = ready_slot(ctx, slot, n)) != ADZE_OK) break;
-        memcpy(slot->pinned, (const char *)from_host + at, n);
-        cudaError_t e = cudaMemcpyAsync(slot->device, slot->pinned, n, cudaMemcpyHostToDevice, s->upload);
-        if (e == cudaSuccess) e = cudaEventRecord(slot->copied, s->upload);
-        if (e == cudaSuccess) e = cudaStreamWaitEvent(s->stream, slot->copied, 0);
-        if (e == cudaSuccess) e = cudaMemcpyAsync((char *)to + at, slot->device, n, cudaMemcpyDeviceToDevice, s->stream);
-        if (e == cudaSuccess) e = cudaEventRecord(slot->done, s->stream);
-        st = adze_cuda_check(e, "upload");
-    }
-    go_back(s, before);
-done:
-    return st;
-}
-
-adze_status adze_cuda_read(adze_ctx *ctx, void *to_host, const void *from, size_t n_bytes)
-{
-    const adze_cuda_state *s = adze_cuda_state_of(ctx);
-    cudaError_t e = cudaMemcpyAsync(to_host, from, n_bytes, cudaMemcpyDeviceToHost, s->stream);
-    if (e == cudaSuccess) e = cudaStreamSynchronize(s->stream);
-    return adze_cuda_check(e, "download");
-}
-
 static adze_status cuda_copy(adze_ctx *ctx, void *to, const void *from, size_t n_bytes)
 {
     return adze_cuda_check(cudaMemcpyAsync(to, from, n_bytes, cudaMemcpyDeviceToDevice, adze_cuda_stream(ctx)), "a copy");
-}
-
-static adze_status cuda_pin(adze_ctx *ctx, void *host, size_t n_bytes)
-{
-    const adze_cuda_state *s = adze_cuda_state_of(ctx);
-    int before;
-    adze_status st = go_to_device(s, &before);
-    if (st != ADZE_OK) return st;
-    st = adze_cuda_check(cudaHostRegister(host, n_bytes, cudaHostRegisterDefault), "pinned host memory");
-    go_back(s, before);
-    return st;
-}
-
-static void cuda_unpin(adze_ctx *ctx, void *host)
-{
-    cudaStreamSynchronize(adze_cuda_stream(ctx));
-    cudaHostUnregister(host);
-}
-
-static adze_status cuda_write_pinned(adze_ctx *ctx, void *to, const void *from_pinned, size_t n_bytes)
-{
-    return adze_cuda_check(cudaMemcpyAsync(to, from_pinned, n_bytes, cudaMemcpyHostToDevice, adze_cuda_stream(ctx)), "upload");
 }
 
 /* ---- opening ---- */
@@ -226,19 +131,14 @@ static void cuda_close(adze_ctx *ctx)
     adze_cuda_state *s = adze_cuda_state_of(ctx);
     int before;
     if (!s) return;
-    if (go_to_device(s, &before) == ADZE_OK) {
+    if (adze_cuda_go_to_device(s, &before) == ADZE_OK) {
         conv_plan_close(ctx);
         matmul_lt_close(ctx);
         if (s->stream) cudaStreamSynchronize(s->stream);
-        for (int i = 0; i < ADZE_CUDA_SLOTS; i++) {
-            if (s->slot[i].copied) cudaEventDestroy(s->slot[i].copied);
-            if (s->slot[i].done) cudaEventDestroy(s->slot[i].done);
-            cudaFreeHost(s->slot[i].pinned);
-            adze_cuda_free(ctx, s->slot[i].device);
-        }
+        adze_cuda_transfer_close(ctx);
         if (s->upload) cudaStreamDestroy(s->upload);
         if (s->stream) cudaStreamDestroy(s->stream);
-        go_back(s, before);
+        adze_cuda_go_back(s, before);
     }
     adze_free(s->held);
     adze_free(s);
@@ -273,10 +173,6 @@ static adze_status make_streams(adze_cuda_state *s)
 {
     cudaError_t e = cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking);
     if (e == cudaSuccess) e = cudaStreamCreateWithFlags(&s->upload, cudaStreamNonBlocking);
-    for (int i = 0; i < ADZE_CUDA_SLOTS && e == cudaSuccess; i++) {
-        e = cudaEventCreateWithFlags(&s->slot[i].copied, cudaEventDisableTiming);
-        if (e == cudaSuccess) e = cudaEventCreateWithFlags(&s->slot[i].done, cudaEventDisableTiming);
-    }
     return adze_cuda_check(e, "streams");
 }
 
@@ -288,9 +184,9 @@ static adze_status cuda_open(adze_ctx *ctx)
     REQUIRE(s, ADZE_ENOMEM, BACKEND_NAME ": host bytes");
     ctx->state = s;
     TRY(choose_device(ctx, s));
-    TRY(go_to_device(s, &before));
+    TRY(adze_cuda_go_to_device(s, &before));
     st = make_streams(s);
-    go_back(s, before);
+    adze_cuda_go_back(s, before);
 done:
     if (st != ADZE_OK) cuda_close(ctx);
     return st;
@@ -301,13 +197,13 @@ done:
 static adze_status cuda_begin(adze_ctx *ctx)
 {
     adze_cuda_state *s = adze_cuda_state_of(ctx);
-    return go_to_device(s, &s->before);
+    return adze_cuda_go_to_device(s, &s->before);
 }
 
 static adze_status cuda_end(adze_ctx *ctx)
 {
     const adze_cuda_state *s = adze_cuda_state_of(ctx);
-    go_back(s, s->before);
+    adze_cuda_go_back(s, s->before);
     return ADZE_OK;
 }
 
@@ -370,11 +266,16 @@ static const adze_backend backend = {
     .read = adze_cuda_read,
     .clear = cuda_clear,
     .copy = cuda_copy,
-    .pin = cuda_pin,
-    .unpin = cuda_unpin,
-    .write_pinned = cuda_write_pinned,
+    .pin = adze_cuda_pin,
+    .unpin = adze_cuda_unpin,
+    .write_pinned = adze_cuda_write_pinned,
     .memory = cuda_memory,
     .reserve = adze_cuda_reserve,
+    .copy_if = adze_cuda_copy_if,
+    .letters_create = adze_cuda_letters_create,
+    .letters_destroy = adze_cuda_letters_destroy,
+    .letter_send = adze_cuda_letter_send,
+    .letter_open = adze_cuda_letter_open,
     .begin = cuda_begin,
     .end = cuda_end,
     .wait = cuda_wait,
@@ -386,6 +287,7 @@ static const adze_backend backend = {
     .leave = cuda_leave,
     .optim_norm = adze_cuda_optim_norm,
     .optim_update = adze_cuda_optim_update,
+    .optim_judge = adze_cuda_optim_judge,
     .bank_create = adze_cuda_bank_create,
     .bank_destroy = adze_cuda_bank_destroy,
     .bank_query = adze_cuda_bank_query,

@@ -14,12 +14,12 @@
 extern "C" {
 #endif
 
-enum { ADZE_CUDA_SLOTS = 4 };
+enum { ADZE_CUDA_SLOTS = 128, ADZE_CUDA_SEGMENTS = 8, ADZE_CUDA_SEGMENT_BYTES = 64 << 10 };
 
-/* A piece of an upload: host copy, copy on the device, and when each is free again. */
+/* Pieces of uploads: host copy, copy on the device, and when each is free again. */
 typedef struct {
     void *pinned, *device; /* owned */
-    size_t size_bytes;
+    size_t used;           /* bytes of both, since it was free */
     cudaEvent_t copied, done;
 } adze_cuda_slot;
 
@@ -37,13 +37,16 @@ typedef struct {
     int sm_count, major, minor;
     cudaStream_t stream, upload;
     adze_cuda_slot slot[ADZE_CUDA_SLOTS];
-    int next_slot;
+    int n_slots, current_slot;
+    unsigned char *small; /* ring of pinned memory in segments; owned */
+    cudaEvent_t segment_done[ADZE_CUDA_SEGMENTS];
+    int segment;          /* in use, with so many bytes: */
+    size_t segment_used;
     adze_cuda_held *held; /* owned, (n_held) */
     int n_held, cap_held;
     size_t live_bytes, peak_bytes, of[ADZE_BLOCKS];
     void *conv;   /* conv_plan.c; owned by it */
     void *matmul; /* matmul_lt.c; owned by it */
-    void *ranks;  /* ranks_nccl.c; owned by it */
 } adze_cuda_state;
 
 static inline adze_cuda_state *adze_cuda_state_of(const adze_ctx *ctx)
@@ -59,16 +62,30 @@ static inline cudaStream_t adze_cuda_stream(const adze_ctx *ctx)
 /* Reads and clears a CUDA result; ADZE_ENOMEM or ADZE_EBACKEND with "what: reason". */
 adze_status adze_cuda_check(cudaError_t result, const char *what);
 
+/* Makes the context's device the thread's one; the one before, for going back. */
+adze_status adze_cuda_go_to_device(const adze_cuda_state *s, int *before);
+void adze_cuda_go_back(const adze_cuda_state *s, int before);
+
 /* Device memory, 256-byte aligned, counted. The message names what it is for, what is free, and what helps. */
 adze_status adze_cuda_alloc(adze_ctx *ctx, size_t n_bytes, adze_block block, void **out);
 void adze_cuda_free(adze_ctx *ctx, void *p);
 /* Copies through pinned memory, beside the computation and in order with it; the host's bytes may change after the return. */
 adze_status adze_cuda_write(adze_ctx *ctx, void *to, const void *from_host, size_t n_bytes);
-/* Makes room for writes of up to n_bytes; what that takes of the device's memory. */
+/* Makes room for writes of n_bytes at once; what that takes of the device's memory. */
 adze_status adze_cuda_reserve(adze_ctx *ctx, size_t n_bytes);
 size_t adze_cuda_reserve_bytes(const adze_ctx *ctx, size_t n_bytes);
 /* Waits for all work before, and copies. */
 adze_status adze_cuda_read(adze_ctx *ctx, void *to_host, const void *from, size_t n_bytes);
+void adze_cuda_transfer_close(adze_ctx *ctx);
+
+/* See core/backend.h. */
+adze_status adze_cuda_write_pinned(adze_ctx *ctx, void *to, const void *from_pinned, size_t n_bytes);
+adze_status adze_cuda_pin(adze_ctx *ctx, void *host, size_t n_bytes);
+void adze_cuda_unpin(adze_ctx *ctx, void *host);
+adze_status adze_cuda_letters_create(adze_ctx *ctx, void **box, int n_letters, size_t n_bytes);
+void adze_cuda_letters_destroy(adze_ctx *ctx, void *box);
+adze_status adze_cuda_letter_send(adze_ctx *ctx, void *box, int letter, const void *from);
+adze_status adze_cuda_letter_open(adze_ctx *ctx, void *box, int letter, const void **content);
 
 #ifdef __cplusplus
 }

@@ -52,6 +52,8 @@ extern const adze_kernel adze_cuda_unit_product, adze_cuda_unit_product_backward
 /* optimizer.cu */
 adze_status adze_cuda_optim_norm(adze_ctx *ctx, const adze_optim_norm *a);
 adze_status adze_cuda_optim_update(adze_ctx *ctx, const adze_optim_update *u);
+adze_status adze_cuda_optim_judge(adze_ctx *ctx, const adze_optim_judge *a);
+adze_status adze_cuda_copy_if(adze_ctx *ctx, float *to, const float *from, int64_t n, const int32_t *when);
 
 /* map_post.cu, noise.cu, normalize.cu: see core/backend.h. */
 adze_status adze_cuda_noise(adze_ctx *ctx, const adze_noise *noise, float *x, int64_t n);

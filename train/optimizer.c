@@ -23,7 +23,7 @@ struct adze_optim {
     int n_groups;
     double lr_factor[ADZE_OPTIM_GROUPS], weight_decay[ADZE_OPTIM_GROUPS];
     int64_t n_pieces, steps;
-    void *pieces, *partial, *norm; /* owned, on the device */
+    void *pieces, *partial, *norm, *rates; /* owned, on the device */
     void *state[ADZE_OPTIM_STATES]; /* owned, on the device */
     double last_norm;
 };
@@ -169,6 +169,7 @@ adze_status adze_optim_create(adze_optim **out, adze_params *params, const adze_
     TRY(b->write(o->ctx, o->pieces, pieces, piece_bytes));
     TRY(b->alloc(o->ctx, (size_t)o->n_pieces * sizeof(double), ADZE_BLOCK_OPTIMISER, &o->partial));
     TRY(b->alloc(o->ctx, sizeof(double), ADZE_BLOCK_OPTIMISER, &o->norm));
+    TRY(b->alloc(o->ctx, sizeof(adze_optim_rates), ADZE_BLOCK_OPTIMISER, &o->rates));
     for (int s = 0; s < o->n_states; s++) TRY(zeros(o->ctx, (size_t)o->span * sizeof(float), &o->state[s]));
     *out = o;
     o = NULL;
@@ -182,7 +183,7 @@ done:
 void adze_optim_destroy(adze_optim *o)
 {
     if (!o) return;
-    void *owned[] = { o->pieces, o->partial, o->norm, o->state[0], o->state[1] };
+    void *owned[] = { o->pieces, o->partial, o->norm, o->rates, o->state[0], o->state[1] };
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         if (owned[i]) o->ctx->backend->free(o->ctx, owned[i]);
     adze_free(o->param);
@@ -190,20 +191,25 @@ void adze_optim_destroy(adze_optim *o)
     adze_free(o);
 }
 
-adze_status adze_optim_norm_now(adze_optim *o, double *norm)
+adze_status adze_optim_queue_norm(adze_optim *o)
 {
     adze_status st = ADZE_OK;
     const float *grad = adze_params_grad_block(o->params);
     REQUIRE(grad, ADZE_EINVAL, "optimiser: there are no gradients yet");
     const adze_optim_norm a = { o->pieces, o->n_pieces, grad + o->base, o->partial, o->norm };
     TRY(o->ctx->backend->optim_norm(o->ctx, &a));
-    TRY(o->ctx->backend->read(o->ctx, norm, o->norm, sizeof *norm));
 done:
     return st;
 }
 
-/* The first parameter whose gradient is not finite; found only when a run ends, so it may allocate. */
-static adze_status blame(adze_optim *o, double norm)
+adze_status adze_optim_norm_now(adze_optim *o, double *norm)
+{
+    adze_status st = adze_optim_queue_norm(o);
+    return st == ADZE_OK ? o->ctx->backend->read(o->ctx, norm, o->norm, sizeof *norm) : st;
+}
+
+/* Found only when a run ends, so it may allocate. */
+adze_status adze_optim_blame(adze_optim *o, double norm)
 {
     for (int j = 0; j < o->n; j++) {
         int i = o->param[j];
@@ -221,26 +227,33 @@ static adze_status blame(adze_optim *o, double norm)
     return adze_fail(ADZE_ENUMERIC, "step %" PRId64 ": gradient norm %g", o->steps + 1, norm);
 }
 
-adze_status adze_optim_step(adze_optim *o, double lr)
+adze_status adze_optim_begin(adze_optim *o, double lr)
+{
+    adze_status st = ADZE_OK;
+    const adze_optim_opts *opts = &o->opts;
+    adze_optim_at at = { .kind = opts->kind, .step = o->steps + 1, .beta1 = opts->beta1, .beta2 = opts->beta2 };
+    adze_optim_rates rates;
+    REQUIRE(isfinite(lr) && lr >= 0.0, ADZE_EINVAL, "optimiser: learning rate %g, want >= 0", lr);
+    for (int g = 0; g < o->n_groups; g++) at.group[g] = (adze_optim_group){ lr * o->lr_factor[g], o->weight_decay[g] };
+    adze_optim_rates_at(&rates, &at);
+    TRY(o->ctx->backend->write(o->ctx, o->rates, &rates, sizeof rates));
+done:
+    return st;
+}
+
+adze_status adze_optim_queue_update(adze_optim *o, const int32_t *stop)
 {
     adze_status st = ADZE_OK;
     const adze_optim_opts *opts = &o->opts;
     const float *grad = adze_params_grad_block(o->params);
     REQUIRE(grad, ADZE_EINVAL, "optimiser: there are no gradients yet");
-    REQUIRE(isfinite(lr) && lr >= 0.0, ADZE_EINVAL, "optimiser: learning rate %g, want >= 0", lr);
-    if (opts->clip > 0.0) {
-        double norm;
-        TRY(adze_optim_norm_now(o, &norm));
-        if (!isfinite(norm)) TRY(blame(o, norm));
-        o->last_norm = norm;
-    }
-    adze_optim_update u = {
+    const adze_optim_update u = {
         .kind = opts->kind,
-        .step = o->steps + 1,
         .beta1 = opts->beta1,
         .beta2 = opts->beta2,
         .eps = opts->eps,
         .momentum = opts->momentum,
+        .rates = o->rates,
         .piece = o->pieces,
         .n_pieces = o->n_pieces,
         .param = adze_params_block(o->params) + o->base,
@@ -248,15 +261,36 @@ adze_status adze_optim_step(adze_optim *o, double lr)
         .state = { o->state[0], o->state[1] },
         .clip = opts->clip,
         .norm = o->norm,
+        .stop = stop,
     };
-    for (int g = 0; g < o->n_groups; g++) u.group[g] = (adze_optim_group){ lr * o->lr_factor[g], o->weight_decay[g] };
     TRY(o->ctx->backend->optim_update(o->ctx, &u));
-    o->steps++;
-    for (int j = 0; j < o->n; j++) adze_params_changed(o->params, o->param[j]);
 done:
     return st;
 }
 
+void adze_optim_end(adze_optim *o)
+{
+    o->steps++;
+    for (int j = 0; j < o->n; j++) adze_params_changed(o->params, o->param[j]);
+}
+
+adze_status adze_optim_step(adze_optim *o, double lr)
+{
+    adze_status st = ADZE_OK;
+    if (o->opts.clip > 0.0) {
+        double norm;
+        TRY(adze_optim_norm_now(o, &norm));
+        if (!isfinite(norm)) TRY(adze_optim_blame(o, norm));
+        o->last_norm = norm;
+    }
+    TRY(adze_optim_begin(o, lr));
+    TRY(adze_optim_queue_update(o, NULL));
+    adze_optim_end(o);
+done:
+    return st;
+}
+
+const double *adze_optim_norm_place(const adze_optim *o) { return o->opts.clip > 0.0 ? o->norm : NULL; }
 double adze_optim_last_norm(const adze_optim *o) { return o->last_norm; }
 const char *adze_optim_name(const adze_optim *o) { return o->name; }
 const adze_optim_opts *adze_optim_options(const adze_optim *o) { return &o->opts; }
@@ -268,7 +302,7 @@ int adze_optim_param(const adze_optim *o, int j) { return o->param[j]; }
 size_t adze_optim_bytes(const adze_optim *o)
 {
     return (size_t)o->n_states * (size_t)o->span * sizeof(float) +
-           (size_t)o->n_pieces * (sizeof(adze_optim_piece) + sizeof(double)) + sizeof(double);
+           (size_t)o->n_pieces * (sizeof(adze_optim_piece) + sizeof(double)) + sizeof(double) + sizeof(adze_optim_rates);
 }
 
 const char *adze_optim_state_name(const adze_optim *o, int s)

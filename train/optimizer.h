@@ -26,7 +26,18 @@ void adze_optim_destroy(adze_optim *o);
 /* Clips and changes the parameters by their present gradients. With clipping, a norm that is not finite is ADZE_ENUMERIC,
  * naming the first parameter at fault, and nothing is changed. Allocates nothing. ADZE_EINVAL before the first gradients. */
 adze_status adze_optim_step(adze_optim *o, double lr);
-/* Norm of the gradients before clipping in the last step; 0 without clipping. */
+/* The same in parts, for steps that are recorded once and replayed (core/plan.h): `begin` puts what changes from step to step on the
+ * device; queue_norm (with clipping) and queue_update are the work; `end` counts the step. No norm is looked at: see `stop` in
+ * core/optim_step.h. */
+adze_status adze_optim_begin(adze_optim *o, double lr);
+adze_status adze_optim_queue_norm(adze_optim *o);
+adze_status adze_optim_queue_update(adze_optim *o, const int32_t *stop);
+void adze_optim_end(adze_optim *o);
+/* Where queue_norm puts the norm, on the device; NULL without clipping. */
+const double *adze_optim_norm_place(const adze_optim *o);
+/* ADZE_ENUMERIC, naming the first parameter whose present gradient is not finite, or the norm if all are. */
+adze_status adze_optim_blame(adze_optim *o, double norm);
+/* Norm of the gradients before clipping in the last adze_optim_step(); 0 without clipping. */
 double adze_optim_last_norm(const adze_optim *o);
 /* Global norm of the present gradients, whether they are clipped or not. */
 adze_status adze_optim_norm_now(adze_optim *o, double *norm);

@@ -6,7 +6,7 @@
 #include "core/memory.h"
 
 typedef struct {
-    int64_t offset, n; /* floats of the block, which lie one behind the other in `copy` */
+    int64_t offset, n; /* floats of the block; pieces lie one behind the other in `copy` */
 } piece;
 
 struct adze_statistics {
@@ -15,7 +15,7 @@ struct adze_statistics {
     int n_pieces;
     int *param;          /* the statistics */
     int n_params;
-    float *copy;
+    float *copy;         /* on the device */
 };
 
 static int64_t end_of(const adze_params *p, int i)
@@ -44,7 +44,10 @@ adze_status adze_statistics_create(adze_statistics **out, adze_params *params, c
         s->param[s->n_params++] = i;
     }
     for (int k = 0; k < s->n_pieces; k++) floats += s->piece[k].n;
-    REQUIRE(s->copy = adze_calloc((size_t)floats + 1, sizeof *s->copy), ADZE_ENOMEM, "statistics: %zu bytes", (size_t)floats * sizeof *s->copy);
+    adze_ctx *ctx = adze_params_ctx(params);
+    void *copy;
+    TRY(ctx->backend->alloc(ctx, (size_t)floats * sizeof *s->copy, ADZE_BLOCK_OPTIMISER, &copy));
+    s->copy = copy;
     *out = s;
     s = NULL;
 done:
@@ -57,8 +60,17 @@ void adze_statistics_destroy(adze_statistics *s)
     if (!s) return;
     adze_free(s->piece);
     adze_free(s->param);
-    adze_free(s->copy);
+    adze_ctx *ctx = adze_params_ctx(s->params);
+    if (s->copy) ctx->backend->free(ctx, s->copy);
     adze_free(s);
+}
+
+int adze_statistics_pieces(const adze_statistics *s) { return s->n_pieces; }
+
+float *adze_statistics_piece(adze_statistics *s, int k, int64_t *n)
+{
+    *n = s->piece[k].n;
+    return adze_params_block(s->params) + s->piece[k].offset;
 }
 
 adze_status adze_statistics_save(adze_statistics *s)
@@ -67,19 +79,22 @@ adze_status adze_statistics_save(adze_statistics *s)
     adze_ctx *ctx = adze_params_ctx(s->params);
     float *to = s->copy;
     for (int k = 0; k < s->n_pieces; to += s->piece[k++].n)
-        TRY(ctx->backend->read(ctx, to, adze_params_block(s->params) + s->piece[k].offset, (size_t)s->piece[k].n * sizeof *to));
+        TRY(ctx->backend->copy(ctx, to, adze_params_block(s->params) + s->piece[k].offset, (size_t)s->piece[k].n * sizeof *to));
 done:
     return st;
 }
 
-adze_status adze_statistics_restore(adze_statistics *s)
+adze_status adze_statistics_restore(adze_statistics *s, const int32_t *when)
 {
     adze_status st = ADZE_OK;
     adze_ctx *ctx = adze_params_ctx(s->params);
     const float *from = s->copy;
-    for (int k = 0; k < s->n_pieces; from += s->piece[k++].n)
-        TRY(ctx->backend->write(ctx, adze_params_block(s->params) + s->piece[k].offset, from, (size_t)s->piece[k].n * sizeof *from));
-    for (int k = 0; k < s->n_params; k++) adze_params_changed(s->params, s->param[k]);
+    for (int k = 0; k < s->n_pieces; from += s->piece[k++].n) {
+        float *to = adze_params_block(s->params) + s->piece[k].offset;
+        if (when) TRY(ctx->backend->copy_if(ctx, to, from, s->piece[k].n, when));
+        else TRY(ctx->backend->copy(ctx, to, from, (size_t)s->piece[k].n * sizeof *to));
+    }
+    for (int k = 0; k < s->n_params && !when; k++) adze_params_changed(s->params, s->param[k]);
 done:
     return st;
 }

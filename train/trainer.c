@@ -1,5 +1,10 @@
 /* trainer.c - the step loop. Entry: trainer_create(), trainer_epoch().
  *
+ * A step is queued, and looked at later: where the device works by itself, the next one is prepared and queued before the loss of
+ * this one is read. So nothing in it asks the host. Each run of a part, with its gradients' exchange and its optimisers, is
+ * recorded once and replayed; rates lie on the device; a number that is not finite makes the device keep everything as it was, in
+ * this run and in all that are queued behind it.
+ *
  * Plans over one parameter block: "frozen" makes the values at the cut from pictures, one "rest" per part of the training goes
  * from there to its loss and back. With the cache the first one runs once per picture, without it once per step; the numbers
  * are the same. */
@@ -10,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/backend.h"
 #include "core/device_memory.h"
 #include "core/interrupt.h"
 #include "core/memory.h"
@@ -27,7 +33,17 @@ typedef struct {
     adze_plan *plan; /* owned; NULL: the part makes no run */
     adze_value image, loss, term[ADZE_LOSS_TERMS], input[ADZE_TRAINING_INPUTS]; /* ADZE_NONE: it does not have this one */
     bool reads_cut, reads_pictures; /* values of the frozen part; the image or an input that is per picture */
+    adze_statistics *statistics;    /* owned: the part's own, as they were before the run in work */
+    trainer *t;
+    int index;
 } part;
+
+/* A step whose work has been queued. */
+typedef struct {
+    int64_t epoch, step, first;                 /* its pictures are order[first ..] */
+    int letter;                                 /* of its first run */
+    int64_t optim_steps[ADZE_TRAINING_OPTIMS];  /* before it */
+} queued_step;
 
 struct trainer {
     trainer_opts o;
@@ -48,9 +64,10 @@ struct trainer {
     float *cut;                      /* (batch * largest cut) */
     int64_t *order;                  /* (n) */
     bool *keep;                      /* (parameters) */
-    adze_statistics *statistics;     /* as they were before the run in work */
+    adze_outcome *outcome;           /* on the device: of the last run */
+    void *letters;                   /* the backend's: outcomes of the runs of two steps */
+    int letters_per_step;
     bool between;                    /* parameters and moments are those behind the last step */
-    float *shared;                   /* of all running statistics together, for ranks */
     int64_t n_trained;               /* floats of gradients, for ranks */
     double waited_s;
 };
@@ -98,6 +115,7 @@ static adze_status make_part(trainer *t, int k)
 {
     adze_status st = ADZE_OK;
     part *p = &t->part[k];
+    p->t = t, p->index = k;
     const adze_graph_rest *rest = &t->split.rest[k];
     adze_plan_opts opts = ADZE_PLAN_OPTS;
     opts.loss = p->loss = rest->loss;
@@ -155,15 +173,50 @@ done:
     return st;
 }
 
-/* Which parameters the steps of any part change. */
+/* Which parameters the steps of any part change, and what a part has to put aside. */
 static adze_status find_state(trainer *t)
 {
     adze_status st = ADZE_OK;
     int n = adze_params_count(t->parts.params);
-    REQUIRE(t->keep = adze_calloc((size_t)n, sizeof *t->keep), ADZE_ENOMEM, "training: a list of parameters");
-    for (int i = 0; i < n; i++)
-        for (int k = 0; k < t->split.n_rests; k++)
-            t->keep[i] |= adze_graph_changes(t->split.rest[k].graph, adze_params_name(t->parts.params, i));
+    bool *mine = adze_calloc((size_t)n + 1, sizeof *mine);
+    t->keep = adze_calloc((size_t)n + 1, sizeof *t->keep);
+    REQUIRE(t->keep && mine, ADZE_ENOMEM, "training: a list of parameters");
+    for (int k = 0; k < t->split.n_rests; k++) {
+        for (int i = 0; i < n; i++) {
+            mine[i] = adze_graph_changes(t->split.rest[k].graph, adze_params_name(t->parts.params, i));
+            t->keep[i] |= mine[i];
+        }
+        if (t->part[k].plan) TRY(adze_statistics_create(&t->part[k].statistics, t->parts.params, mine));
+    }
+done:
+    adze_free(mine);
+    return st;
+}
+
+/* Two steps may be under way: room for all that they write. */
+static adze_status reserve_uploads(const trainer *t)
+{
+    const adze_backend *b = t->o.ctx->backend;
+    size_t step_bytes = t->frozen ? adze_plan_input_bytes(t->frozen) : 0;
+    for (int k = 0; k < t->parts.n_parts; k++)
+        if (t->part[k].plan) step_bytes += adze_plan_input_bytes(t->part[k].plan);
+    return b->reserve ? b->reserve(t->o.ctx, 2 * step_bytes) : ADZE_OK;
+}
+
+/* Where runs leave what the host wants to know. */
+static adze_status make_letters(trainer *t)
+{
+    adze_status st = ADZE_OK;
+    adze_ctx *ctx = t->o.ctx;
+    void *outcome;
+    int64_t runs = 0;
+    for (int k = 0; k < t->parts.n_parts; k++) runs += t->part[k].plan ? t->parts.part[k].runs : 0;
+    REQUIRE(runs <= INT32_MAX / 2, ADZE_EINVAL, "%s: %" PRId64 " runs per step are too many", t->o.method->name, runs);
+    t->letters_per_step = (int)runs;
+    TRY(ctx->backend->alloc(ctx, sizeof *t->outcome, ADZE_BLOCK_OPTIMISER, &outcome));
+    t->outcome = outcome;
+    TRY(ctx->backend->clear(ctx, t->outcome, sizeof *t->outcome));
+    TRY(ctx->backend->letters_create(ctx, &t->letters, 2 * t->letters_per_step, sizeof *t->outcome));
 done:
     return st;
 }
@@ -200,22 +253,16 @@ done:
     return st;
 }
 
-static bool is_statistic(const trainer *t, int i)
-{
-    return t->keep[i] && !adze_params_trainable(t->parts.params, i);
-}
-
 static int64_t floats_of(const trainer *t, int i)
 {
     adze_shape s = adze_params_shape(t->parts.params, i);
     return adze_shape_count(&s);
 }
 
-/* What is exchanged: the block of gradients, and room for all running statistics. */
+/* What is exchanged of gradients: the block. */
 static adze_status prepare_ranks(trainer *t)
 {
     adze_status st = ADZE_OK;
-    int64_t n_statistics = 0;
     adze_params *params = t->parts.params;
     for (int i = 0; i < t->parts.n_inputs; i++)
         REQUIRE(t->parts.input[i].per_picture, ADZE_EINVAL, "%s draws numbers in each step ('%s'), which several ranks cannot share: start it without mpirun",
@@ -223,10 +270,48 @@ static adze_status prepare_ranks(trainer *t)
     for (int i = 0; i < adze_params_count(params); i++) {
         int64_t end = adze_params_offset(params, i) + floats_of(t, i);
         if (adze_params_trainable(params, i) && end > t->n_trained) t->n_trained = end;
-        if (is_statistic(t, i)) n_statistics += floats_of(t, i);
     }
     REQUIRE(strcmp(adze_ctx_device(t->o.ctx), "cpu") == 0, ADZE_EINVAL, "device %s: several ranks work on the cpu only", adze_ctx_device(t->o.ctx));
-    REQUIRE(t->shared = adze_calloc((size_t)n_statistics + 1, sizeof *t->shared), ADZE_ENOMEM, "training: running statistics");
+done:
+    return st;
+}
+
+/* ---- what belongs to a run besides its plan's steps ---- */
+
+static adze_status before_run(void *user) { return adze_statistics_save(((part *)user)->statistics); }
+
+/* Each number becomes its mean over the ranks. */
+static adze_status exchange(const trainer *t, float *x, int64_t n) { return ranks_mean(t->o.ranks, x, n); }
+
+/* Exchange, judgement and update. All of it is queued, recorded and replayed: no number is looked at here. */
+static adze_status after_run(void *user)
+{
+    adze_status st = ADZE_OK;
+    const part *p = user;
+    const trainer *t = p->t;
+    const adze_training_part *about = &t->parts.part[p->index];
+    const adze_backend *b = t->o.ctx->backend;
+    const int32_t *stop = &t->outcome->stop;
+    adze_optim_judge judge = { .value = { adze_plan_device_data(p->plan, p->loss) }, .n_values = 1, .outcome = t->outcome };
+    for (int i = 0; i < t->parts.n_terms; i++)
+        if (p->term[i] != ADZE_NONE) judge.value[judge.n_values++] = adze_plan_device_data(p->plan, p->term[i]);
+    if (t->o.ranks) {
+        TRY(exchange(t, adze_params_grad_block(t->parts.params), t->n_trained));
+        for (int k = 0; k < adze_statistics_pieces(p->statistics); k++) {
+            int64_t n;
+            float *x = adze_statistics_piece(p->statistics, k, &n);
+            TRY(exchange(t, x, n));
+        }
+    }
+    for (int k = about->first_optim; k < about->first_optim + about->n_optims; k++) {
+        const double *norm = adze_optim_norm_place(t->optim[k]);
+        if (!norm) continue;
+        TRY(adze_optim_queue_norm(t->optim[k]));
+        judge.norm[judge.n_norms++] = norm;
+    }
+    TRY(b->optim_judge(t->o.ctx, &judge));
+    for (int k = about->first_optim; k < about->first_optim + about->n_optims; k++) TRY(adze_optim_queue_update(t->optim[k], stop));
+    TRY(adze_statistics_restore(p->statistics, stop));
 done:
     return st;
 }
@@ -256,8 +341,13 @@ adze_status trainer_create(trainer **out, const trainer_opts *opts)
     TRY(adze_schedule_check(&t->schedule));
     TRY(make_buffers(t));
     TRY(find_state(t));
-    TRY(adze_statistics_create(&t->statistics, t->parts.params, t->keep));
+    TRY(make_letters(t));
+    TRY(reserve_uploads(t));
     t->between = true;
+    for (int k = 0; k < t->parts.n_parts; k++) {
+        const adze_plan_around around = { before_run, after_run, &t->part[k] };
+        if (t->part[k].plan) adze_plan_set_around(t->part[k].plan, &around);
+    }
     if (opts->ranks) TRY(prepare_ranks(t));
     *out = t;
     t = NULL;
@@ -270,7 +360,12 @@ void trainer_destroy(trainer *t)
 {
     if (!t) return;
     for (int k = 0; k < ADZE_TRAINING_OPTIMS; k++) adze_optim_destroy(t->optim[k]);
-    for (int k = 0; k < ADZE_TRAINING_PARTS; k++) adze_plan_destroy(t->part[k].plan);
+    for (int k = 0; k < ADZE_TRAINING_PARTS; k++) {
+        adze_plan_destroy(t->part[k].plan);
+        adze_statistics_destroy(t->part[k].statistics);
+    }
+    t->o.ctx->backend->letters_destroy(t->o.ctx, t->letters);
+    if (t->outcome) t->o.ctx->backend->free(t->o.ctx, t->outcome);
     for (int i = 0; i < ADZE_TRAINING_INPUTS; i++) adze_free(t->input[i]);
     adze_plan_destroy(t->frozen);
     adze_graph_parts_destroy(&t->split);
@@ -281,8 +376,6 @@ void trainer_destroy(trainer *t)
     adze_free(t->cut);
     adze_free(t->order);
     adze_free(t->keep);
-    adze_statistics_destroy(t->statistics);
-    adze_free(t->shared);
     adze_free(t);
 }
 
@@ -486,6 +579,7 @@ static adze_status feed_cut(trainer *t, int k, int c, int64_t first)
     adze_status st = ADZE_OK;
     adze_value input = t->split.rest[k].to[c];
     int64_t floats = t->split.floats[c];
+    if (!t->cache) return adze_plan_copy(t->part[k].plan, input, t->frozen, t->split.from[c]);
     if (t->cache && adze_feature_cache_feeds_device(t->cache)) {
         float *there = adze_plan_device_data(t->part[k].plan, input);
         for (int64_t i = 0; i < t->o.batch; i++) TRY(adze_feature_cache_get_device(t->cache, c, t->order[first + i], there + i * floats));
@@ -493,9 +587,7 @@ static adze_status feed_cut(trainer *t, int k, int c, int64_t first)
     }
     float *to = adze_plan_host_data(t->part[k].plan, input);
     if (!to) to = t->cut;
-    if (!t->cache) TRY(adze_plan_read(t->frozen, t->split.from[c], to));
-    for (int64_t i = 0; i < t->o.batch && t->cache; i++)
-        TRY(adze_feature_cache_get(t->cache, c, t->order[first + i], to + i * floats));
+    for (int64_t i = 0; i < t->o.batch; i++) TRY(adze_feature_cache_get(t->cache, c, t->order[first + i], to + i * floats));
     if (to == t->cut) TRY(adze_plan_write(t->part[k].plan, input, to));
 done:
     return st;
@@ -534,29 +626,8 @@ done:
     return st;
 }
 
-/* The same running statistics for every rank: the mean of theirs. */
-static adze_status share_statistics(trainer *t)
-{
-    adze_status st = ADZE_OK;
-    adze_params *params = t->parts.params;
-    int64_t n = 0, at = 0;
-    for (int i = 0; i < adze_params_count(params); i++) {
-        if (!is_statistic(t, i)) continue;
-        TRY(adze_params_read(params, i, t->shared + n));
-        n += floats_of(t, i);
-    }
-    TRY(ranks_mean(t->o.ranks, t->shared, n));
-    for (int i = 0; i < adze_params_count(params); i++) {
-        if (!is_statistic(t, i)) continue;
-        TRY(adze_params_write(params, i, t->shared + at));
-        at += floats_of(t, i);
-    }
-done:
-    return st;
-}
-
 /* Loss and terms as one process would have them, and whether anyone was asked to stop. */
-static adze_status share_step(trainer *t, trainer_step *s)
+static adze_status share_step(const trainer *t, trainer_step *s)
 {
     double x[ADZE_LOSS_TERMS + 2] = { s->loss, s->interrupted };
     for (int i = 0; i < t->parts.n_terms; i++) x[2 + i] = s->term[i];
@@ -590,13 +661,11 @@ done:
     return st;
 }
 
-/* One run of a part: its inputs, forward and backward, its optimisers. Adds loss and terms to s. */
-static adze_status one_run(trainer *t, const adze_training_at *at, trainer_step *s)
+/* The inputs of one run that are not per picture. */
+static adze_status fill_run(trainer *t, const adze_training_at *at)
 {
     adze_status st = ADZE_OK;
     const part *p = &t->part[at->part];
-    const adze_training_part *about = &t->parts.part[at->part];
-    float loss, term;
     for (int i = 0; i < t->parts.n_inputs; i++) {
         if (t->parts.input[i].per_picture || p->input[i] == ADZE_NONE) continue;
         if (t->parts.input[i].noise) {
@@ -608,53 +677,123 @@ static adze_status one_run(trainer *t, const adze_training_at *at, trainer_step 
         TRY(t->o.method->fill(t->o.model, at, t->parts.input[i].name, x));
         if (x == t->input[i]) TRY(adze_plan_write(p->plan, p->input[i], x));
     }
-    TRY(adze_statistics_save(t->statistics));
-    TRY(adze_plan_run(p->plan));
-    TRY(adze_plan_read(p->plan, p->loss, &loss));
-    s->loss += loss;
-    for (int i = 0; i < t->parts.n_terms; i++) {
-        if (p->term[i] == ADZE_NONE) continue;
-        TRY(adze_plan_read(p->plan, p->term[i], &term));
-        s->term[i] = at->run == 0 ? term : s->term[i] + term;
-    }
-    if (!isfinite(loss)) {
-        const char *where = adze_plan_first_nonfinite(p->plan);
-        TRY(adze_fail(ADZE_ENUMERIC, "step %" PRId64 ": the loss%s%s is %g; first in %s", s->step, about->name[0] ? " of " : "", about->name,
-                      (double)loss, where));
-    }
-    if (t->o.ranks) TRY(ranks_mean(t->o.ranks, adze_params_grad_block(t->parts.params), t->n_trained));
-    for (int k = about->first_optim; k < about->first_optim + about->n_optims; k++) {
-        TRY(adze_optim_step(t->optim[k], s->lr * t->parts.optim[k].lr_factor));
-        t->between = false;
-        s->grad_norm = fmax(s->grad_norm, adze_optim_last_norm(t->optim[k]));
-    }
 done:
-    if (st == ADZE_ENUMERIC && t->between && adze_statistics_restore(t->statistics) != ADZE_OK) t->between = false;
     return st;
 }
 
-static adze_status one_step(trainer *t, trainer_step *s)
+/* Queues one run of a part: its inputs, forward and backward, its optimisers; and a letter with the outcome. */
+static adze_status queue_run(trainer *t, const adze_training_at *at, double lr, int letter)
 {
     adze_status st = ADZE_OK;
-    int64_t n_runs = 0;
-    s->lr = adze_schedule_lr(&t->schedule, s->step);
+    const adze_training_part *about = &t->parts.part[at->part];
+    adze_ctx *ctx = t->o.ctx;
+    TRY(fill_run(t, at));
+    for (int k = about->first_optim; k < about->first_optim + about->n_optims; k++)
+        TRY(adze_optim_begin(t->optim[k], lr * t->parts.optim[k].lr_factor));
+    TRY(adze_plan_run(t->part[at->part].plan));
+    for (int k = about->first_optim; k < about->first_optim + about->n_optims; k++) adze_optim_end(t->optim[k]);
+    TRY(ctx->backend->letter_send(ctx, t->letters, letter, t->outcome));
+done:
+    return st;
+}
+
+static adze_training_at at_run(const trainer *t, const queued_step *q, int k, int64_t run)
+{
+    return (adze_training_at){ .seed = t->o.seed, .epoch = q->epoch, .step = q->step, .part = k, .run = run };
+}
+
+static adze_status queue_step(trainer *t, queued_step *q)
+{
+    adze_status st = ADZE_OK;
+    int letter = q->letter;
+    double lr = adze_schedule_lr(&t->schedule, q->step);
+    for (int k = 0; k < t->parts.n_optims; k++) q->optim_steps[k] = adze_optim_steps(t->optim[k]);
+    for (int k = 0; k < t->parts.n_parts; k++) {
+        for (int64_t run = 0; active(t, k, q->epoch) && run < t->parts.part[k].runs; run++) {
+            const adze_training_at at = at_run(t, q, k, run);
+            TRY(queue_run(t, &at, lr, letter++));
+        }
+    }
+done:
+    return st;
+}
+
+/* After a run whose loss or gradient was not finite: does it again, with nothing changed, and says where it went wrong. By now the
+ * device may have done other work: what the run has read comes once more. */
+static adze_status explain(trainer *t, const queued_step *q, const adze_training_at *at, const adze_outcome *outcome)
+{
+    adze_status st = ADZE_OK;
+    adze_loader *loader = NULL;
+    part *p = &t->part[at->part];
+    const adze_training_part *about = &t->parts.part[at->part];
+    if (needs_pictures(t, q->epoch)) TRY(open_loader(t, t->order + q->first, t->o.batch, &loader));
+    TRY(feed(t, loader, q->epoch, q->first));
+    TRY(fill_run(t, at));
+    if (!isfinite(outcome->value[0])) {
+        const char *where = adze_plan_first_nonfinite(p->plan);
+        TRY(adze_statistics_restore(p->statistics, NULL));
+        TRY(adze_fail(ADZE_ENUMERIC, "step %" PRId64 ": the loss%s%s is %g; first in %s", q->step, about->name[0] ? " of " : "", about->name,
+                      (double)outcome->value[0], where));
+    }
+    if (!t->o.ranks) TRY(adze_plan_run(p->plan)); /* of ranks not all may have come here */
+    for (int k = about->first_optim, i = 0; k < about->first_optim + about->n_optims; k++) {
+        if (!adze_optim_norm_place(t->optim[k]) || isfinite(outcome->norm[i++])) continue;
+        TRY(adze_optim_blame(t->optim[k], outcome->norm[i - 1]));
+    }
+    TRY(adze_fail(ADZE_EINTERNAL, "step %" PRId64 ": stopped, and all is finite", q->step));
+done:
+    adze_loader_destroy(loader);
+    return st;
+}
+
+/* Waits for one run, and adds its loss and terms to s. */
+static adze_status read_run(trainer *t, const queued_step *q, const adze_training_at *at, int letter, trainer_step *s)
+{
+    adze_status st = ADZE_OK;
+    adze_ctx *ctx = t->o.ctx;
+    const part *p = &t->part[at->part];
+    const adze_training_part *about = &t->parts.part[at->part];
+    const void *content;
+    adze_outcome outcome;
+    TRY(ctx->backend->letter_open(ctx, t->letters, letter, &content));
+    memcpy(&outcome, content, sizeof outcome);
+    if (outcome.stop) {
+        t->between = letter == q->letter;
+        for (int k = 0; k < t->parts.n_optims; k++) adze_optim_set_steps(t->optim[k], q->optim_steps[k]);
+        TRY(explain(t, q, at, &outcome));
+    }
+    s->loss += outcome.value[0];
+    for (int i = 0, v = 1; i < t->parts.n_terms; i++) {
+        if (p->term[i] == ADZE_NONE) continue;
+        const float term = outcome.value[v++];
+        s->term[i] = at->run == 0 ? term : s->term[i] + term;
+    }
+    for (int k = about->first_optim, i = 0; k < about->first_optim + about->n_optims; k++)
+        if (adze_optim_norm_place(t->optim[k])) s->grad_norm = fmax(s->grad_norm, outcome.norm[i++]);
+done:
+    return st;
+}
+
+/* Waits for a step, and tells what it has done. */
+static adze_status read_step(trainer *t, const queued_step *q, trainer_step *s)
+{
+    adze_status st = ADZE_OK;
+    int letter = q->letter;
+    *s = (trainer_step){ .epoch = q->epoch, .step = q->step, .lr = adze_schedule_lr(&t->schedule, q->step) };
     for (int i = 0; i < t->parts.n_terms; i++) s->term[i] = NAN;
     for (int k = 0; k < t->parts.n_parts; k++) {
         int64_t runs = t->parts.part[k].runs;
-        if (!active(t, k, s->epoch)) continue;
-        adze_training_at at = { .seed = t->o.seed, .epoch = s->epoch, .step = s->step, .part = k };
-        for (; at.run < runs; at.run++) TRY(one_run(t, &at, s));
+        if (!active(t, k, q->epoch)) continue;
+        for (int64_t run = 0; run < runs; run++) {
+            const adze_training_at at = at_run(t, q, k, run);
+            TRY(read_run(t, q, &at, letter++, s));
+        }
         for (int i = 0; i < t->parts.n_terms; i++)
             if (t->part[k].term[i] != ADZE_NONE) s->term[i] /= (double)runs;
-        n_runs += runs;
     }
-    s->loss /= (double)n_runs;
+    s->loss /= (double)(letter - q->letter);
     s->interrupted = adze_interrupted();
-    if (t->o.ranks) {
-        TRY(share_statistics(t));
-        TRY(share_step(t, s));
-    }
-    t->between = true;
+    if (t->o.ranks) TRY(share_step(t, s));
 done:
     return st;
 }
@@ -669,20 +808,41 @@ static void draw_order(trainer *t, int64_t epoch)
     for (int64_t i = 0; t->o.ranks && i < t->steps_per_epoch * t->o.batch; i++) t->order[i] = t->order[place_in_epoch(t, i)];
 }
 
+/* Looks at the oldest step that is queued; *stop: someone was asked to, and no further step may be queued. */
+static adze_status finish_step(trainer *t, const queued_step *q, bool last, bool *stop, adze_status (*report)(void *user, const trainer_step *step),
+                               void *user)
+{
+    trainer_step s;
+    adze_status st = read_step(t, q, &s);
+    if (st != ADZE_OK) return st;
+    *stop = s.interrupted;
+    s.interrupted = s.interrupted && last; /* the state is that behind the last step */
+    return report(user, &s);
+}
+
 adze_status trainer_epoch(trainer *t, int64_t epoch, int64_t first, adze_status (*report)(void *user, const trainer_step *step), void *user)
 {
     adze_status st = ADZE_OK;
     adze_loader *loader = NULL;
-    int64_t used = t->steps_per_epoch * t->o.batch;
+    int64_t used = t->steps_per_epoch * t->o.batch, read = first;
+    const int64_t ahead = t->o.ctx->backend->wait ? 1 : 0; /* steps that are queued before the one before them is looked at */
+    queued_step queue[2];
+    bool stop = false;
     draw_order(t, epoch);
     if (needs_pictures(t, epoch)) TRY(open_loader(t, t->order + first * t->o.batch, used - first * t->o.batch, &loader));
-    for (int64_t k = first; k < t->steps_per_epoch; k++) {
-        trainer_step s = { .epoch = epoch, .step = epoch * t->steps_per_epoch + k };
+    for (int64_t k = first; k < t->steps_per_epoch && !stop; k++) {
+        queued_step *q = &queue[k % 2];
+        *q = (queued_step){ .epoch = epoch, .step = epoch * t->steps_per_epoch + k, .first = k * t->o.batch, .letter = (int)(k % 2) * t->letters_per_step };
         for (int64_t i = 0; t->cache && i < t->o.batch && k + 1 < t->steps_per_epoch; i++)
             adze_feature_cache_ahead(t->cache, t->order[(k + 1) * t->o.batch + i]);
-        TRY(feed(t, loader, epoch, k * t->o.batch));
-        TRY(one_step(t, &s));
-        TRY(report(user, &s));
+        TRY(feed(t, loader, epoch, q->first));
+        TRY(queue_step(t, q));
+        if (k - read >= ahead) {
+            TRY(finish_step(t, &queue[read % 2], read == k, &stop, report, user));
+            read++;
+        }
+        if (stop || k + 1 == t->steps_per_epoch)
+            for (; read <= k; read++) TRY(finish_step(t, &queue[read % 2], read == k, &stop, report, user));
     }
     if (loader) t->waited_s += adze_loader_waited_s(loader);
 done:

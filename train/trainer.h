@@ -2,7 +2,8 @@
  *
  * The order of pictures in epoch e is drawn from (seed, shuffle stream, e); the last incomplete batch of an epoch is left out.
  * A step is one batch of pictures through all parts of the training (models/method.h). All state that outlives a step lies in
- * the model's parameters, the optimisers and the step counter.
+ * the model's parameters, the optimisers and the step counter. Where the device works by itself, a step is reported when the next
+ * one has been queued: only behind an epoch, or a step that says `interrupted`, the state is that of the last report.
  *
  * Several ranks (ranks.h): the order of pictures is that of one process with a batch as large as theirs together, and each takes
  * its part of each such batch. Gradients, losses and running statistics are means over the ranks after each run of a part. Normalisation

@@ -58,6 +58,45 @@ static adze_status cpu_clear(adze_ctx *ctx, void *p, size_t n_bytes)
     return ADZE_OK;
 }
 
+static adze_status cpu_copy_if(adze_ctx *ctx, float *to, const float *from, int64_t n, const int32_t *when)
+{
+    (void)ctx;
+    if (*when) memcpy(to, from, (size_t)n * sizeof *to);
+    return ADZE_OK;
+}
+
+/* Nothing is ever outstanding here: a letter is written when it is sent. */
+typedef struct {
+    size_t n_bytes; /* of one */
+    unsigned char content[];
+} letters;
+
+static adze_status cpu_letters_create(adze_ctx *ctx, void **box, int n_letters, size_t n_bytes)
+{
+    (void)ctx;
+    letters *l = adze_calloc(1, sizeof *l + (size_t)n_letters * n_bytes);
+    *box = l;
+    if (!l) return adze_fail(ADZE_ENOMEM, "%d letters of %zu bytes", n_letters, n_bytes);
+    l->n_bytes = n_bytes;
+    return ADZE_OK;
+}
+
+static adze_status cpu_letter_send(adze_ctx *ctx, void *box, int letter, const void *from)
+{
+    (void)ctx;
+    letters *l = box;
+    memcpy(l->content + (size_t)letter * l->n_bytes, from, l->n_bytes);
+    return ADZE_OK;
+}
+
+static adze_status cpu_letter_open(adze_ctx *ctx, void *box, int letter, const void **content)
+{
+    (void)ctx;
+    letters *l = box;
+    *content = l->content + (size_t)letter * l->n_bytes;
+    return ADZE_OK;
+}
+
 /* The thread count is a property of the calling thread in OpenMP: set it anew, plans may run on any thread. */
 static adze_status cpu_begin(adze_ctx *ctx)
 {
@@ -83,10 +122,16 @@ const adze_backend adze_backend_cpu = {
     .read = cpu_copy,
     .clear = cpu_clear,
     .copy = cpu_copy,
+    .copy_if = cpu_copy_if,
+    .letters_create = cpu_letters_create,
+    .letters_destroy = cpu_free,
+    .letter_send = cpu_letter_send,
+    .letter_open = cpu_letter_open,
     .begin = cpu_begin,
     .end = cpu_end,
     .optim_norm = adze_cpu_optim_norm,
     .optim_update = adze_cpu_optim_update,
+    .optim_judge = adze_cpu_optim_judge,
     .host_memory = true,
     .kernels = {
         [ADZE_OP_conv2d] = LIST(&adze_onednn_conv2d_bf16, &adze_onednn_conv2d),

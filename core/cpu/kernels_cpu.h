@@ -75,6 +75,7 @@ int64_t adze_cpu_column_piece(int64_t M);
 /* optimizer_cpu.c */
 adze_status adze_cpu_optim_norm(adze_ctx *ctx, const adze_optim_norm *a);
 adze_status adze_cpu_optim_update(adze_ctx *ctx, const adze_optim_update *u);
+adze_status adze_cpu_optim_judge(adze_ctx *ctx, const adze_optim_judge *a);
 
 #ifdef __cplusplus
 }

@@ -99,22 +99,20 @@ adze_status adze_cpu_optim_norm(adze_ctx *ctx, const adze_optim_norm *a)
     return ADZE_OK;
 }
 
-static adze_optim_consts consts_of(const adze_optim_update *u, const adze_optim_group *g)
+static adze_optim_consts consts_of(const adze_optim_update *u, int group)
 {
     const double scale = u->clip > 0.0 ? u->clip / (*u->norm + 1e-6) : 1.0;
-    const double c1 = 1.0 - pow(u->beta1, (double)u->step), c2 = 1.0 - pow(u->beta2, (double)u->step);
-    const bool decoupled = u->kind == ADZE_OPTIM_ADAMW;
     return (adze_optim_consts){
         .scale = scale < 1.0 ? (float)scale : 1.0f,
-        .decay = decoupled ? 0.0f : (float)g->weight_decay,
-        .shrink = decoupled ? (float)(1.0 - g->lr * g->weight_decay) : 1.0f,
+        .decay = u->rates->group[group].decay,
+        .shrink = u->rates->group[group].shrink,
         .mu = (float)u->momentum,
-        .lr = (float)g->lr,
+        .lr = u->rates->group[group].lr,
         .w1 = (float)(1.0 - u->beta1),
         .b2 = (float)u->beta2,
         .w2 = (float)(1.0 - u->beta2),
-        .rate = (float)(g->lr / c1),
-        .root_c2 = (float)sqrt(c2),
+        .rate = u->rates->group[group].rate,
+        .root_c2 = u->rates->root_c2,
         .eps = (float)u->eps,
     };
 }
@@ -124,8 +122,8 @@ adze_status adze_cpu_optim_update(adze_ctx *ctx, const adze_optim_update *u)
     adze_optim_kernels kernels;
     adze_optim_consts consts[ADZE_OPTIM_GROUPS];
     adze_status st = adze_cpu_optim_kernels_get(isa_of(ctx), &kernels);
-    if (st != ADZE_OK) return st;
-    for (int i = 0; i < ADZE_OPTIM_GROUPS; i++) consts[i] = consts_of(u, &u->group[i]);
+    if (st != ADZE_OK || (u->stop && *u->stop)) return st;
+    for (int i = 0; i < ADZE_OPTIM_GROUPS; i++) consts[i] = consts_of(u, i);
 #pragma omp parallel for schedule(dynamic, 4) num_threads(ctx->threads)
     for (int64_t i = 0; i < u->n_pieces; i++) {
         const adze_optim_piece *q = &u->piece[i];
@@ -133,6 +131,19 @@ adze_status adze_cpu_optim_update(adze_ctx *ctx, const adze_optim_update *u)
         const float *g = u->grad + q->first;
         if (u->kind == ADZE_OPTIM_SGD) kernels.sgd(&consts[q->group], q->count, p, g, s0);
         else kernels.adam(&consts[q->group], q->count, p, g, s0, u->state[1] + q->first);
+    }
+    return ADZE_OK;
+}
+
+adze_status adze_cpu_optim_judge(adze_ctx *ctx, const adze_optim_judge *a)
+{
+    (void)ctx;
+    adze_outcome *o = a->outcome;
+    if (!isfinite(*a->value[0])) o->stop = 1;
+    for (int i = 0; i < a->n_values; i++) o->value[i] = *a->value[i];
+    for (int i = 0; i < a->n_norms; i++) {
+        o->norm[i] = *a->norm[i];
+        if (!isfinite(o->norm[i])) o->stop = 1;
     }
     return ADZE_OK;
 }

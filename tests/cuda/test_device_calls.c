@@ -99,13 +99,17 @@ static optimised optimise(adze_ctx *ctx, adze_optim_kind kind, double momentum, 
     const adze_backend *b = ctx->backend;
     adze_optim_norm norm = { .piece = on(ctx, piece_table, sizeof piece_table), .n_pieces = N_PIECES,
                              .grad = on(ctx, g, N_PARAMS * sizeof *g), .partial = on(ctx, zero, sizeof zero), .norm = on(ctx, zero, sizeof *zero) };
-    adze_optim_update u = { .kind = kind, .beta1 = 0.5, .beta2 = 0.999, .eps = 1e-8, .momentum = momentum, .piece = norm.piece,
+    adze_optim_at at = { .kind = kind, .beta1 = 0.5, .beta2 = 0.999 };
+    adze_optim_rates rates = { .root_c2 = 0.0f };
+    adze_optim_update u = { .kind = kind, .beta1 = 0.5, .beta2 = 0.999, .eps = 1e-8, .momentum = momentum, .rates = on(ctx, &rates, sizeof rates), .piece = norm.piece,
                             .n_pieces = N_PIECES, .param = on(ctx, p, N_PARAMS * sizeof *p), .grad = norm.grad, .clip = clip, .norm = norm.norm };
     bool two = kind != ADZE_OPTIM_SGD, one = two || momentum > 0.0;
-    for (int i = 0; i < 3; i++) u.group[i] = (adze_optim_group){ 0.01 * (i + 1), 0.1 * i };
+    for (int i = 0; i < 3; i++) at.group[i] = (adze_optim_group){ 0.01 * (i + 1), 0.1 * i };
     if (one) u.state[0] = on(ctx, out.s0, N_PARAMS * sizeof(float));
     if (two) u.state[1] = on(ctx, out.s1, N_PARAMS * sizeof(float));
-    for (u.step = 1; u.step <= 3; u.step++) {
+    for (at.step = 1; at.step <= 3; at.step++) {
+        adze_optim_rates_at(&rates, &at);
+        OK(b->write(ctx, (void *)u.rates, &rates, sizeof rates));
         OK(b->optim_norm(ctx, &norm));
         OK(b->optim_update(ctx, &u));
     }
@@ -113,7 +117,7 @@ static optimised optimise(adze_ctx *ctx, adze_optim_kind kind, double momentum, 
     if (one) OK(b->read(ctx, out.s0, u.state[0], N_PARAMS * sizeof(float)));
     if (two) OK(b->read(ctx, out.s1, u.state[1], N_PARAMS * sizeof(float)));
     OK(b->read(ctx, &out.norm, norm.norm, sizeof out.norm));
-    void *parts[] = { (void *)norm.piece, (void *)norm.grad, norm.partial, norm.norm, u.param, u.state[0], u.state[1] };
+    void *parts[] = { (void *)norm.piece, (void *)norm.grad, (void *)u.rates, norm.partial, norm.norm, u.param, u.state[0], u.state[1] };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) b->free(ctx, parts[i]);
     free(p), free(g);
     return out;

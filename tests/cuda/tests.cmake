@@ -16,6 +16,16 @@ add_dependencies(test_device_calls adze_cusim)
 target_link_libraries(test_device_calls PRIVATE dl)
 set_property(TEST cuda/test_device_calls PROPERTY ENVIRONMENT "ADZE_BACKEND_PATH=${CMAKE_BINARY_DIR}/lib")
 
+# A training step, with the trainer and the small method of train/test_resume. Its libraries are the ones of tiny_train.
+adze_cuda_test(cuda/test_training_step.c)
+target_sources(test_training_step PRIVATE train/tiny_method.c ../train/ranks.c ../train/trainer.c)
+target_link_libraries(test_training_step PRIVATE adze_program_parts adze_static)
+target_include_directories(test_training_step PRIVATE ${CMAKE_SOURCE_DIR} cusim/include)
+add_test(NAME cuda/test_training_step/random COMMAND test_training_step WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set(step_environment "ADZE_BACKEND_PATH=${CMAKE_BINARY_DIR}/lib;XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/tests/cache")
+set_property(TEST cuda/test_training_step PROPERTY ENVIRONMENT "${step_environment}")
+set_property(TEST cuda/test_training_step/random PROPERTY ENVIRONMENT "${step_environment};ADZE_CUSIM_SCHEDULE=random:7")
+
 # The backend as programs use it: recordings, the reference cases, and whole runs, each with a plan cache of its own.
 set(cuda_environment "ADZE_BACKEND_PATH=${CMAKE_BINARY_DIR}/lib;XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/tests/cache")
 adze_test(cuda/test_recording.c)

@@ -95,6 +95,7 @@ struct CUevent_st {
 static struct CUstream_st legacy = {.end = &legacy.first};
 static cudaStream_t streams = &legacy; /* all of them */
 static size_t n_captures;
+static cusim_calls calls;
 static cudaError_t last_error;
 static bool device_failed, in_host_function;
 static uint64_t random_state = 1;
@@ -144,6 +145,8 @@ void cusim_revive_device(void)
     device_failed = false;
     last_error = cudaSuccess;
 }
+
+cusim_calls cusim_calls_so_far(void) { return calls; }
 
 static uint64_t pick(uint64_t n)
 {
@@ -449,6 +452,10 @@ static cudaError_t enqueue(cudaStream_t s, work *w)
 {
     if (!w) return cudaErrorMemoryAllocation;
     cudaError_t e = cudaSuccess;
+    if (!s->capture) {
+        calls.graph_launches += w->kind == GRAPH;
+        calls.single += w->kind == KERNEL || w->kind == COPY || w->kind == SET || w->kind == LIBRARY;
+    }
     if (s->capture) {
         e = add_node(s, w);
     } else if (s == &legacy && forbidding()) {
@@ -534,6 +541,7 @@ static cudaError_t copy(const copy_args *c, bool blocking, cudaStream_t stream)
             if (w) w->u.copy = *c;
             if (w && stage) w->u.copy.from = w->owned;
             e = enqueue(s, w);
+            calls.waits += wait;
             if (e == cudaSuccess && wait) run_until(s, NULL);
         }
     }
@@ -654,6 +662,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t s)
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     cusim_lock();
+    calls.waits++;
     cudaStream_t s = resolve(stream);
     cudaError_t e = cusim_refuse_in_capture("cudaStreamSynchronize");
     if (e == cudaSuccess) run_until(s, NULL);
@@ -683,6 +692,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
 cudaError_t cudaDeviceSynchronize(void)
 {
     cusim_lock();
+    calls.waits++;
     cudaError_t e = cusim_refuse_in_capture("cudaDeviceSynchronize");
     if (e == cudaSuccess) cusim_run_all();
     e = cusim_result(e);
@@ -790,6 +800,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t v, unsigned fla
 cudaError_t cudaEventSynchronize(cudaEvent_t v)
 {
     cusim_lock();
+    calls.waits++;
     cudaError_t e = v->capture ? cudaErrorCapturedEvent : cusim_refuse_in_capture("cudaEventSynchronize");
     if (e == cudaSuccess && v->moment) run_until(v->moment->stream, v->moment);
     e = cusim_result(e);

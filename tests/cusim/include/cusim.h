@@ -58,6 +58,17 @@ bool cusim_counts_of(const char *kernel, cusim_counts *counts);
 /* All kernels counted, each instance of a template by itself, in the order of their first launch; valid until the next launch. */
 size_t cusim_counted_kernels(const cusim_counts **counts);
 
+/* --- what the host asks of the runtime --- */
+
+typedef struct {
+    int64_t graph_launches;
+    int64_t single; /* kernels, copies, library calls that were queued by themselves, outside any capture */
+    int64_t waits;  /* of the host: for a stream, an event, the device, or in a copy */
+} cusim_calls;
+
+/* Since the start. */
+cusim_calls cusim_calls_so_far(void);
+
 /* Work of an emulated library: `run` is called with a copy of `args` when its turn on the stream comes (at once if nothing
  * is deferred), also from a captured graph. It may read and write device memory through cusim_read() and cusim_write(). */
 cudaError_t cusim_enqueue(cudaStream_t stream, const char *name, void (*run)(void *args), const void *args, size_t args_bytes);
