@@ -363,7 +363,7 @@ static void noise_has_the_bits_of_the_cpu(void **state)
         float *want = malloc((size_t)n * sizeof *want), *got = malloc((size_t)n * sizeof *got), *to;
         OK(adze_noise_draw(cpu, &noise, want, n));
         for (int s = 0; s < N_SCHEDULES; s++) {
-            assert_true(cusim_set_schedule(schedules[s]));
+            assert_true(take_schedule(s));
             OK(device->backend->alloc(device, (size_t)n * sizeof *got, ADZE_BLOCK_OTHER, (void **)&to));
             OK(adze_noise_draw(device, &noise, to, n));
             OK(device->backend->read(device, got, to, (size_t)n * sizeof *got));
