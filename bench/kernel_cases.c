@@ -128,7 +128,11 @@ static adze_value build_row_norm(adze_graph *g, kernel_size s, int which)
                                1, 1e-5f);
     case 4: return adze_l2_normalize(g, in(g, "x", ADZE_SHAPE(s.N, kernel_rows(s, 1024), 1024)), -1, ADZE_L2_MAX, 1e-12f);
     case 5: return adze_l2_normalize(g, in(g, "x", ADZE_SHAPE(s.N, 8, 4096)), -1, ADZE_L2_MAX, 1e-12f); /* long lines */
-    default: return adze_unit_product(g, in(g, "x", map(s, 64, 128)), in(g, "z", map(s, 64, 128)), 1e-8f);
+    case 6: return adze_unit_product(g, in(g, "x", map(s, 64, 128)), in(g, "z", map(s, 64, 128)), 1e-8f);
+    case 7:
+        return adze_group_norm(g, in(g, "x", map(s, 64, 256)), param(g, "w", ADZE_SHAPE(256), true), param(g, "b", ADZE_SHAPE(256), true), 32,
+                               1e-5f);
+    default: return adze_group_norm(g, in(g, "x", map(s, 64, 256)), ADZE_NONE, ADZE_NONE, 256, 1e-5f); /* instance_norm */
     }
 }
 
@@ -173,6 +177,7 @@ static adze_value build_spatial(adze_graph *g, kernel_size s, int which)
     case 7: return adze_unfold(g, in(g, "x", map(s, 32, 128)), &unfold);
     case 8: return adze_concat(g, (adze_value[]){ in(g, "x", map(s, 16, 1024)), in(g, "z", map(s, 16, 1024)) }, 2, 3);
     case 9: return adze_slice(g, in(g, "x", map(s, 32, 512)), 3, 256, 256);
+    case 12: return adze_upfirdn_blur(g, in(g, "x", map(s, 64, 256)), 2, 2, 4.0f);
     default: return adze_pixel_shuffle(g, in(g, "x", map(s, 16, 1024)), 2, which == 11);
     }
 }
@@ -262,7 +267,8 @@ static const kernel_case cases[] = {
     { "softmax", build_row_norm, 0, true },              { "log_softmax", build_row_norm, 1, true },
     { "softmax of columns", build_row_norm, 2, true },   { "layer_norm", build_row_norm, 3, true },
     { "l2_normalize", build_row_norm, 4, true },         { "l2_normalize long", build_row_norm, 5, true },
-    { "unit_product", build_row_norm, 6, true },         { "relu", build_activation, ADZE_ACT_RELU, true },
+    { "unit_product", build_row_norm, 6, true },         { "group_norm", build_row_norm, 7, true },
+    { "instance_norm", build_row_norm, 8, true },        { "relu", build_activation, ADZE_ACT_RELU, true },
     { "relu6", build_activation, ADZE_ACT_RELU6, true }, { "leaky_relu", build_activation, ADZE_ACT_LEAKY_RELU, true },
     { "gelu", build_activation, ADZE_ACT_GELU, true },   { "gelu_tanh", build_activation, ADZE_ACT_GELU_TANH, true },
     { "quick_gelu", build_activation, ADZE_ACT_QUICK_GELU, true }, { "silu", build_activation, ADZE_ACT_SILU, true },
@@ -281,6 +287,7 @@ static const kernel_case cases[] = {
     { "adaptive_pool1d", build_spatial, 6, true },       { "unfold", build_spatial, 7, true },
     { "concat", build_spatial, 8, true },                { "slice", build_spatial, 9, true },
     { "pixel_shuffle", build_spatial, 10, true },        { "pixel_shuffle inner", build_spatial, 11, true },
+    { "upfirdn_blur", build_spatial, 12, true },
     { "patch_embed", build_embed, 0, false },            { "patch_embed r18", build_embed, 1, false },
     { "topk", build_gather, 0, true },                   { "index_select", build_gather, 1, true },
     { "index_put", build_gather, 2, true },              { "sum of positions", build_reduce, 0, true },

@@ -4,35 +4,24 @@
  *   y       u gamma + beta
  *   dx      rstd (g - mean(g) - u mean(g u)), g = dy gamma      dgamma  sum of dy u      dbeta  sum of dy
  *   saved   mean, rstd per image and group      source: torch.nn.functional.group_norm; C groups: instance_norm */
+#include "core/op_group_norm.h"
+
 #include <inttypes.h>
 #include <math.h>
 
-#include "core/op.h"
 #include "core/ops.h"
 
-enum { GROUP_NORM_X, GROUP_NORM_GAMMA, GROUP_NORM_BETA };
-
-typedef struct {
-    int64_t groups;
-    float eps;
-} group_norm_attrs;
-
-/* N images of P positions and C channels, in G groups of Cg. */
-typedef struct {
-    int64_t N, P, C, G, Cg;
-} sizes;
-
-static sizes sizes_of(const adze_call *c)
+group_norm_sizes adze_group_norm_sizes(const adze_call *c)
 {
     const adze_shape *x = &c->in[GROUP_NORM_X].shape;
-    sizes s = { .N = x->dim[0], .P = adze_shape_span(x, 1, x->rank - 1), .C = x->dim[x->rank - 1],
-                .G = ((const group_norm_attrs *)c->attrs)->groups };
+    group_norm_sizes s = { .N = x->dim[0], .P = adze_shape_span(x, 1, x->rank - 1), .C = x->dim[x->rank - 1],
+                           .G = ((const group_norm_attrs *)c->attrs)->groups };
     s.Cg = s.C / s.G;
     return s;
 }
 
 /* Where element d of group k = n*G + g lies. */
-static int64_t place(const sizes *s, int64_t k, int64_t d)
+static int64_t place(const group_norm_sizes *s, int64_t k, int64_t d)
 {
     return (k / s->G * s->P + d / s->Cg) * s->C + k % s->G * s->Cg + d % s->Cg;
 }
@@ -60,7 +49,7 @@ static double group_norm_flops(const adze_call *c)
 static adze_status group_norm_fwd(const adze_call *c)
 {
     const float *x = c->in[GROUP_NORM_X].data, *gamma = c->in[GROUP_NORM_GAMMA].data, *beta = c->in[GROUP_NORM_BETA].data;
-    sizes s = sizes_of(c);
+    group_norm_sizes s = adze_group_norm_sizes(c);
     int64_t D = s.P * s.Cg;
     for (int64_t k = 0; k < s.N * s.G; k++) {
         double mean = 0.0, var = 0.0;
@@ -80,7 +69,7 @@ static adze_status group_norm_fwd(const adze_call *c)
 static adze_status group_norm_bwd(const adze_call *c)
 {
     const float *x = c->in[GROUP_NORM_X].data, *gamma = c->in[GROUP_NORM_GAMMA].data, *saved = c->out[1].data, *dy = c->out[0].grad;
-    sizes s = sizes_of(c);
+    group_norm_sizes s = adze_group_norm_sizes(c);
     int64_t D = s.P * s.Cg;
     for (int64_t ch = 0; ch < s.C; ch++) {
         double sum = 0.0, product = 0.0;

@@ -33,6 +33,7 @@ extern const adze_kernel adze_cuda_dice, adze_cuda_dice_backward;
 extern const adze_kernel adze_cuda_dropout_mask, adze_cuda_dropout_mask_backward;
 extern const adze_kernel adze_cuda_flow_logp, adze_cuda_flow_logp_backward;
 extern const adze_kernel adze_cuda_focal_prob, adze_cuda_focal_prob_backward;
+extern const adze_kernel adze_cuda_group_norm, adze_cuda_group_norm_backward;
 extern const adze_kernel adze_cuda_index_select, adze_cuda_index_select_backward;
 extern const adze_kernel adze_cuda_index_put, adze_cuda_index_put_backward;
 extern const adze_kernel adze_cuda_interpolate, adze_cuda_interpolate_backward;
@@ -48,6 +49,7 @@ extern const adze_kernel adze_cuda_softmax, adze_cuda_softmax_backward;
 extern const adze_kernel adze_cuda_topk, adze_cuda_topk_backward;
 extern const adze_kernel adze_cuda_unfold, adze_cuda_unfold_backward;
 extern const adze_kernel adze_cuda_unit_product, adze_cuda_unit_product_backward;
+extern const adze_kernel adze_cuda_upfirdn_blur, adze_cuda_upfirdn_blur_backward;
 
 /* optimizer.cu */
 adze_status adze_cuda_optim_norm(adze_ctx *ctx, const adze_optim_norm *a);

@@ -89,8 +89,7 @@ static const char *device(void)
 static bool has_own_kernel(const char *op, const char *name)
 {
     if (strcmp(op, "conv2d") == 0 && strncmp(name, "conv1d_causal", strlen("conv1d_causal")) == 0) return false;
-    static const char *const products[] = { "linear", "matmul", "attention", "group_norm", "upfirdn_blur",
-                                            "selective_scan" };
+    static const char *const products[] = { "linear", "matmul", "attention", "selective_scan" };
     for (size_t i = 0; i < sizeof products / sizeof *products; i++)
         if (strcmp(op, products[i]) == 0) return false;
     return true;
