@@ -97,6 +97,7 @@ cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t operation) { retur
 
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t o, cublasLtMatmulDescAttributes_t name, const void *value, size_t n_bytes)
 {
+    if (!o) return CUBLAS_STATUS_INVALID_VALUE;
     switch (name) {
     case CUBLASLT_MATMUL_DESC_TRANSA: return set(&o->transpose_a, sizeof o->transpose_a, value, n_bytes);
     case CUBLASLT_MATMUL_DESC_TRANSB: return set(&o->transpose_b, sizeof o->transpose_b, value, n_bytes);
@@ -120,6 +121,7 @@ cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) { retu
 
 cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t l, cublasLtMatrixLayoutAttribute_t name, const void *value, size_t n_bytes)
 {
+    if (!l) return CUBLAS_STATUS_INVALID_VALUE;
     if (name == CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT) return set(&l->batch, sizeof l->batch, value, n_bytes);
     if (name == CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET) return set(&l->stride, sizeof l->stride, value, n_bytes);
     return CUBLAS_STATUS_INVALID_VALUE;
@@ -139,6 +141,7 @@ cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t prefer
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p, cublasLtMatmulPreferenceAttributes_t name,
                                                     const void *value, size_t n_bytes)
 {
+    if (!p) return CUBLAS_STATUS_INVALID_VALUE;
     if (name == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES) return set(&p->workspace_bytes, sizeof p->workspace_bytes, value, n_bytes);
     int which = (int)name - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES;
     return which < 0 || which > 3 ? CUBLAS_STATUS_INVALID_VALUE : set(&p->alignment[which], sizeof p->alignment[which], value, n_bytes);

@@ -428,7 +428,11 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t p)
     case CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR: st = final_pointwise(d); break;
     case CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR: st = read_chain(d, &c); break;
     case CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR: st = final_pack(d); break;
-    case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR: 
+    case CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR:
+        if (int_of(d, CUDNN_ATTR_ENGINEHEUR_MODE, 0) < CUDNN_HEUR_MODE_INSTANT || int_of(d, CUDNN_ATTR_ENGINEHEUR_MODE, 0) > CUDNN_HEUR_MODE_A)
+            st = CUDNN_STATUS_BAD_PARAM;
+        break;
+    case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR:
         d->graph = ref_of(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG)->graph;
         d->engine = ref_of(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG)->engine;
         break;

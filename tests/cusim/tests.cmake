@@ -51,6 +51,7 @@ function(adze_cuda_test file)
   target_link_libraries(${base} PRIVATE adze_cusim)
 endfunction()
 
+adze_cuda_test(cusim/test_cusim_libraries.c)
 cusim_kernels(test_cusim_kernels cusim/cusim_mistakes.cu cusim/test_cusim_kernels.cu)
 foreach(test test_cusim test_cusim_streams)
   adze_cuda_test(cusim/${test}.c)
