@@ -39,13 +39,12 @@ static size_t n_constants;
 bool cusim_begin_launch(const cusim_kernel_call *call)
 {
     if (!histories) {
-        size_t n_bytes = cusim_memory.shared_end / 4 * sizeof *histories;
+        size_t n_bytes = cusim_memory.shared_end / 4 * sizeof *histories; /* small pages: a short array would clear 8 MB of large ones */
         histories = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (histories == MAP_FAILED) {
             histories = NULL;
             return false;
         }
-        madvise(histories, n_bytes, MADV_HUGEPAGE);
     }
     cusim_time.launch_era = ++cusim_time.era;
     cusim_time.call = call;

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -121,6 +122,33 @@ static void counts_sectors_and_conflicts(void **state)
     cudaFree(p);
 }
 
+/* How many accesses per second of processor time the checks let through; printed, since it is the machine's as well. */
+static void tells_its_speed(void **state)
+{
+    (void)state;
+    enum { N = 1 << 18, TURNS = 8 };
+    static const char *const checks[] = {"full", "fast"};
+    static float x[N];
+    float *p;
+    assert_true(cusim_set_schedule("forward"));
+    assert_int_equal(cudaMalloc((void **)&p, sizeof x), cudaSuccess);
+    assert_int_equal(cudaMemset(p, 0, sizeof x), cudaSuccess);
+    for (int c = 0; c < 2; c++) {
+        assert_true(cusim_set_checks(checks[c]));
+        assert_int_equal(test_sweep(p, N, 1), cudaSuccess); /* touches the tables */
+        assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
+        const clock_t begin = clock();
+        assert_int_equal(test_sweep(p, N, TURNS), cudaSuccess);
+        assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
+        const double seconds = (double)(clock() - begin) / CLOCKS_PER_SEC;
+        printf("%s checks: %.1f million accesses per second\n", checks[c], 2e-6 * N * TURNS / (seconds > 0.0 ? seconds : 1e-6));
+    }
+    assert_true(cusim_set_checks("full"));
+    assert_int_equal(cudaMemcpy(x, p, sizeof x, cudaMemcpyDeviceToHost), cudaSuccess);
+    for (int i = 0; i < N; i++) assert_true(x[i] == 2.0f * (TURNS + 1));
+    cudaFree(p);
+}
+
 /* Every mistake is told, in the words that the table of the README promises. */
 static void finds_mistakes(void **state)
 {
@@ -176,7 +204,7 @@ static void readme_names_mistakes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(sums_blocks), cmocka_unit_test(multiplies_matrices),
-                                       cmocka_unit_test(copies_asynchronously), cmocka_unit_test(counts_sectors_and_conflicts),
+                                       cmocka_unit_test(copies_asynchronously), cmocka_unit_test(counts_sectors_and_conflicts), cmocka_unit_test(tells_its_speed),
                                        cmocka_unit_test(finds_mistakes),
                                        cmocka_unit_test(finds_nothing_else), cmocka_unit_test(readme_names_mistakes)};
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -91,3 +91,13 @@ cudaError_t test_vector(const float *x, float *y)
     return ADZE_LAUNCH(vector_kernel, 1, 32, 0, NULL, reinterpret_cast<const float4 *>(x), reinterpret_cast<float4 *>(y));
 }
 cudaError_t test_transpose(const float *x, float *y, int pitch) { return ADZE_LAUNCH(transpose_kernel, 1, 128, 0, NULL, x, y, pitch); }
+
+/* Adds 1 to n floats, `turns` times: nothing but accesses. */
+static __global__ void sweep_kernel(float *x, int n, int turns)
+{
+    const int step = (int)(gridDim.x * blockDim.x);
+    for (int t = 0; t < turns; t++)
+        for (int i = (int)(blockIdx.x * blockDim.x + threadIdx.x); i < n; i += step) x[i] += 1.0f;
+}
+
+cudaError_t test_sweep(float *x, int n, int turns) { return ADZE_LAUNCH(sweep_kernel, 16, 256, 0, NULL, x, n, turns); }

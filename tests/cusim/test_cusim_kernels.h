@@ -22,6 +22,9 @@ cudaError_t test_strided(const float *x, float *y, int stride);
 cudaError_t test_vector(const float *x, float *y);
 cudaError_t test_transpose(const float *x, float *y, int pitch);
 
+/* x += turns, n values: reads and writes each of them so often. */
+cudaError_t test_sweep(float *x, int n, int turns);
+
 #ifdef __cplusplus
 }
 #endif
