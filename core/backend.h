@@ -22,6 +22,8 @@ extern "C" {
 /* Receives one fact, for people. */
 typedef void (*adze_backend_put)(void *user, const char *key, const char *value);
 
+enum { ADZE_RANKS_ID_BYTES = 128 };
+
 typedef struct adze_backend {
     const char *name;
     /* Fills ctx->state and ctx->description; ADZE_EBACKEND if there is no such device. */
@@ -61,6 +63,11 @@ typedef struct adze_backend {
     adze_status (*recorded)(adze_ctx *ctx, void **recording);
     adze_status (*replay)(adze_ctx *ctx, void *recording);
     void (*forget)(adze_ctx *ctx, void *recording);
+    /* Processes with a device each that train one model (NULL: none): rank 0 makes an id, all join with it and wait for each other.
+     * ranks_mean makes each number its mean over them, the same bits for all; asynchronous, and may be recorded by all alike. */
+    adze_status (*ranks_id)(adze_ctx *ctx, unsigned char id[ADZE_RANKS_ID_BYTES]);
+    adze_status (*ranks_join)(adze_ctx *ctx, const unsigned char id[ADZE_RANKS_ID_BYTES], int rank, int count);
+    adze_status (*ranks_mean)(adze_ctx *ctx, float *x, int64_t n);
     /* A named range for profilers around what follows; leave ends the last one (both NULL: none). */
     void (*enter)(adze_ctx *ctx, const char *name);
     void (*leave)(adze_ctx *ctx);
@@ -112,7 +119,7 @@ struct adze_ctx {
 
 extern const adze_backend adze_backend_cpu;
 
-enum { ADZE_BACKEND_ABI = 2 }; /* grows when adze_services, adze_backend or adze_call change */
+enum { ADZE_BACKEND_ABI = 3 }; /* grows when adze_services, adze_backend or adze_call change */
 
 /* What a loaded backend may call. The rest of core/ that it uses keeps no state, and is linked into it. */
 typedef struct {

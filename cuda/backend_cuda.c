@@ -10,6 +10,7 @@
 #include "cuda/cuda_state.h"
 #include "cuda/kernels_cuda.h"
 #include "cuda/matmul_lt.h"
+#include "cuda/ranks_nccl.h"
 #include "cuda/services.h"
 
 #ifdef ADZE_CUSIM
@@ -132,6 +133,7 @@ static void cuda_close(adze_ctx *ctx)
     int before;
     if (!s) return;
     if (adze_cuda_go_to_device(s, &before) == ADZE_OK) {
+        adze_cuda_ranks_close(ctx);
         conv_plan_close(ctx);
         matmul_lt_close(ctx);
         if (s->stream) cudaStreamSynchronize(s->stream);
@@ -283,6 +285,9 @@ static const adze_backend backend = {
     .recorded = cuda_recorded,
     .replay = cuda_replay,
     .forget = cuda_forget,
+    .ranks_id = adze_cuda_ranks_id,
+    .ranks_join = adze_cuda_ranks_join,
+    .ranks_mean = adze_cuda_ranks_mean,
     .enter = cuda_enter,
     .leave = cuda_leave,
     .optim_norm = adze_cuda_optim_norm,

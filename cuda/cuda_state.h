@@ -47,6 +47,7 @@ typedef struct {
     size_t live_bytes, peak_bytes, of[ADZE_BLOCKS];
     void *conv;   /* conv_plan.c; owned by it */
     void *matmul; /* matmul_lt.c; owned by it */
+    void *ranks;  /* ranks_nccl.c; owned by it */
 } adze_cuda_state;
 
 static inline adze_cuda_state *adze_cuda_state_of(const adze_ctx *ctx)

@@ -637,6 +637,20 @@ static adze_status print_config(const run *r)
     return st;
 }
 
+/* A GPU for each rank of a machine; by themselves ranks use the cpu. */
+static adze_status choose_rank_device(run *r)
+{
+    adze_status st = ADZE_OK;
+    char text[24];
+    const char *device = adze_options_string(r->p->options, "device");
+    REQUIRE(strncmp(device, "cuda:", 5) != 0, ADZE_EINVAL, "--device %s: several ranks take a GPU each; give --device cuda", device);
+    snprintf(text, sizeof text, "cuda:%d", ranks_local(r->ranks));
+    if (strcmp(device, "cuda") == 0) TRY(adze_options_set(r->p->options, "device", text, ADZE_ORIGIN_COMMAND, "mpirun"));
+    if (strcmp(device, "auto") == 0) TRY(adze_options_set(r->p->options, "device", "cpu", ADZE_ORIGIN_COMMAND, "mpirun"));
+done:
+    return st;
+}
+
 /* What several ranks cannot do, and what they share: the batch, the processors unless each has its own, the terminal. */
 static adze_status join_ranks(run *r)
 {
@@ -644,6 +658,7 @@ static adze_status join_ranks(run *r)
     const adze_options *o = r->p->options;
     const int n = ranks_count(r->ranks);
     if (!r->ranks) return ADZE_OK;
+    TRY(choose_rank_device(r));
     REQUIRE(r->method->recipe, ADZE_EINVAL, "%s is not trained by gradients: start it without mpirun", r->method->name);
     REQUIRE(!adze_options_given(o, "jobs"), ADZE_EINVAL, "--jobs: classes side by side are processes of their own; start it without mpirun");
     REQUIRE(r->cache.kind != CACHE_FILE, ADZE_EINVAL, "--cache %s: several ranks share no file; device, memory or off", r->cache.path);
@@ -681,6 +696,7 @@ static adze_status fit_all(run *r)
     bool apart = adze_options_given(o, "jobs") && n > 0 && !dry && !adze_options_flag(o, "joint");
     if (apart) TRY(fit_side_by_side(r, names, n, &worst, &failed)); /* before there are threads */
     TRY(adze_program_device(r->p, &r->ctx));
+    TRY(ranks_join_devices(r->ranks, r->ctx));
     if (adze_options_flag(o, "joint")) TRY(fit_joint(r, names, n));
     else if (!apart)
         for (int64_t i = 0; i < n; i++) {

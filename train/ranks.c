@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/backend.h"
 #include "core/backend_load.h"
 #include "core/memory.h"
 
@@ -117,6 +118,32 @@ adze_status ranks_mean(rank_group *r, float *x, int64_t n)
     for (int64_t at = 0; r && at < n; at += block) TRY(mean_of_block(r, x + at, n - at < block ? n - at : block));
 done:
     return st;
+}
+
+int ranks_local(const rank_group *r)
+{
+    const char *text = getenv("OMPI_COMM_WORLD_LOCAL_RANK");
+    if (!text) text = getenv("MPI_LOCALRANKID"); /* MPICH's kin */
+    return text ? atoi(text) : ranks_rank(r);
+}
+
+adze_status ranks_join_devices(rank_group *r, adze_ctx *ctx)
+{
+    adze_status st = ADZE_OK;
+    const adze_backend *b = ctx->backend;
+    unsigned char id[ADZE_RANKS_ID_BYTES] = { 0 };
+    if (!r || b->host_memory) return ADZE_OK;
+    REQUIRE(b->ranks_join, ADZE_EBACKEND, "device %s: several ranks cannot share their gradients there", b->name);
+    if (r->rank == 0) TRY(b->ranks_id(ctx, id));
+    TRY(check(r->transport->all_gather(id, r->few, (int)sizeof id), "exchange"));
+    TRY(b->ranks_join(ctx, r->few, r->rank, r->count));
+done:
+    return st;
+}
+
+adze_status ranks_mean_device(rank_group *r, adze_ctx *ctx, float *x, int64_t n)
+{
+    return !r || ctx->backend->host_memory ? ranks_mean(r, x, n) : ctx->backend->ranks_mean(ctx, x, n);
 }
 
 adze_status ranks_mean_few(rank_group *r, double *x, int n)

@@ -2,14 +2,15 @@
  *
  * What they exchange is summed in the order of the ranks and rounded once, by one of them for all: every rank has the same
  * bits, and so the same parameters after every step. The transport is a shared object of its own, adze_mpi.so, which is loaded only
- * where mpirun has started the program: nothing else depends on MPI. */
+ * where mpirun has started the program: nothing else depends on MPI. Devices with memory of their own exchange blocks by
+ * themselves (NCCL); MPI then carries what makes them known to each other, and a few numbers per step. */
 #ifndef ADZE_TRAIN_RANKS_H
 #define ADZE_TRAIN_RANKS_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/status.h"
+#include "core/context.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -40,6 +41,13 @@ void ranks_close(rank_group *r, bool all);
 /* 0 and 1 for NULL. */
 int ranks_rank(const rank_group *r);
 int ranks_count(const rank_group *r);
+
+/* Makes the ranks' devices known to each other, where they are not the cpu: once, before ranks_mean_device(). ADZE_EBACKEND. */
+adze_status ranks_join_devices(rank_group *r, adze_ctx *ctx);
+/* The number of this process among those of its machine. */
+int ranks_local(const rank_group *r);
+/* As ranks_mean(), of numbers in the device's memory; asynchronous there, and may be recorded. */
+adze_status ranks_mean_device(rank_group *r, adze_ctx *ctx, float *x, int64_t n);
 
 /* Each element becomes the mean over the ranks, summed in double in their order. All of these are no-ops for NULL. */
 adze_status ranks_mean(rank_group *r, float *x, int64_t n);

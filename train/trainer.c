@@ -271,7 +271,6 @@ static adze_status prepare_ranks(trainer *t)
         int64_t end = adze_params_offset(params, i) + floats_of(t, i);
         if (adze_params_trainable(params, i) && end > t->n_trained) t->n_trained = end;
     }
-    REQUIRE(strcmp(adze_ctx_device(t->o.ctx), "cpu") == 0, ADZE_EINVAL, "device %s: several ranks work on the cpu only", adze_ctx_device(t->o.ctx));
 done:
     return st;
 }
@@ -281,7 +280,7 @@ done:
 static adze_status before_run(void *user) { return adze_statistics_save(((part *)user)->statistics); }
 
 /* Each number becomes its mean over the ranks. */
-static adze_status exchange(const trainer *t, float *x, int64_t n) { return ranks_mean(t->o.ranks, x, n); }
+static adze_status exchange(const trainer *t, float *x, int64_t n) { return ranks_mean_device(t->o.ranks, t->o.ctx, x, n); }
 
 /* Exchange, judgement and update. All of it is queued, recorded and replayed: no number is looked at here. */
 static adze_status after_run(void *user)

@@ -16,11 +16,11 @@ endfunction()
 
 add_library(adze_cusim SHARED cusim/cusim_block.c cusim/cusim_check.c cusim/cusim_count.c cusim/cusim_memory.c cusim/cusim_report.c
             cusim/cusim_runtime.c cusim/cusim_stream.c cusim/cusim_tensor.c
-            cusim/cusim_conv.c cusim/cusim_cublaslt.c cusim/cusim_cudnn.c)
+            cusim/cusim_conv.c cusim/cusim_cublaslt.c cusim/cusim_cudnn.c cusim/cusim_nccl.c)
 set_target_properties(adze_cusim PROPERTIES PREFIX "" COMPILE_OPTIONS "${ADZE_CUSIM_FLAGS}" LINKER_LANGUAGE CXX)
 target_compile_definitions(adze_cusim PUBLIC ADZE_CUSIM)
 target_include_directories(adze_cusim BEFORE PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/cusim/include)
-target_link_libraries(adze_cusim PRIVATE dl Threads::Threads m)
+target_link_libraries(adze_cusim PRIVATE dl rt Threads::Threads m)
 
 get_property(sources GLOBAL PROPERTY ADZE_CUDA_SOURCES)
 set(kernels ${sources})
@@ -58,3 +58,4 @@ foreach(test test_cusim test_cusim_streams)
   target_sources(${test} PRIVATE $<TARGET_OBJECTS:test_cusim_kernels>)
   set_target_properties(${test} PROPERTIES LINKER_LANGUAGE CXX)
 endforeach()
+adze_cuda_test(cusim/test_cusim_nccl.c)

@@ -34,6 +34,22 @@ expect 0 '*2 ranks, 1 pictures each per step*product_01: *' "${ranks[@]}" -np 2 
 expect 0 '' "${ranks[@]}" -np 2 "${tiny[@]}" --batch 2 --cache off --out norm2 --log quiet
 same norm/product_01/model.h5 norm2/product_01/model.h5
 
+# The same on emulated GPUs, whose gradients meet in the recorded step: sums of float32, and the same bits for all.
+if [ -e "$bin/../lib/adze_cusim.so" ]; then
+  export ADZE_CUSIM_CHECKS=fast
+  expect 0 '' "${plain[@]}" --device cusim --batch 6 --out gpu-one --log quiet
+  for n in 2 3; do
+    expect 0 "*$n ranks, $((6 / n)) pictures each per step*product_01: *" "${ranks[@]}" -np $n "${plain[@]}" --device cusim --batch 6 --out gpu$n
+    paste -d, <(cut -d, -f2,4 gpu-one/product_01/train.csv) <(cut -d, -f4 gpu$n/product_01/train.csv) |
+      awk -F, 'NR > 1 { d = $2 - $3; if (d < 0) d = -d; rows++; if (!(d <= 4 * $1 * 2 ^ -24 * $2)) bad++ } END { exit bad > 0 || rows != 10 }' ||
+      complain "$n emulated GPUs have other losses: $(paste -d' ' gpu-one/product_01/train.csv gpu$n/product_01/train.csv)"
+  done
+  expect 0 '' "${ranks[@]}" -np 2 "${plain[@]}" --device cusim --batch 6 --out gpu-again --log quiet
+  same gpu-again/product_01/model.h5 gpu2/product_01/model.h5
+  expect 0 '' "${ranks[@]}" -np 2 "${tiny[@]}" --device cusim --batch 2 --out gpu-norm --log quiet
+  expect 2 '*--device cuda:1: several ranks take a GPU each*' "${ranks[@]}" -np 2 "${plain[@]}" --device cuda:1 --batch 6 --out no
+else echo "without adze_cusim.so: several ranks on emulated GPUs are left out" >&2; fi
+
 expect 2 '*batch 3: 2 ranks need a multiple of 2*' "${ranks[@]}" -np 2 "${plain[@]}" --batch 3 --out no
 expect 2 "*tiny draws numbers in each step ('noise')*" "${ranks[@]}" -np 2 "${tiny[@]}" --set parts=yes --batch 2 --out no
 expect 2 '*patchcore is not trained by gradients*' "${ranks[@]}" -np 2 adze-train "${model[@]}" --data toy --out no2

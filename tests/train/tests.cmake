@@ -21,6 +21,7 @@ add_executable(tiny_train train/tiny_method.c ../train/adze_train.c ../train/gra
                ../train/ranks.c ../train/run_record.c ../train/textures.c ../train/trainer.c ../train/weights_path.c)
 target_link_libraries(tiny_train PRIVATE adze_program_parts adze_static)
 set_target_properties(tiny_train PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+add_dependencies(tiny_train adze_cusim) # test_ranks
 foreach(name cache resume jobs ranks)
   add_test(NAME train/test_${name} COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/train/test_${name}.sh
            $<TARGET_FILE_DIR:adze-train> $<TARGET_FILE:make_weights> $<TARGET_FILE:tiny_train>)
