@@ -1,8 +1,7 @@
 /* batch_norm_cpu.c - batch normalisation in train mode on the CPU, forward and backward, rows of C channels.
  * bytes   forward: read x twice, [r,] write y;  backward: read x, dy [, y] twice, write dx [, dr]
  * flops   forward ~8, backward ~12 per element
- * order   sums in double over a fixed block of rows per thread, then over threads in order: the same bits for the same
- *         number of threads
+ * order   sums in double over PARTS blocks of rows, then over the blocks in order: the same bits for any number of threads
  * Loops run over channels, so that every lane is a channel and all instruction sets give the same bits. */
 #include <omp.h>
 #include <stdbool.h>
@@ -12,11 +11,14 @@
 
 #define CLONES __attribute__((noinline, target_clones("avx512f", "avx2", "default")))
 
-enum { BLOCK = 512 }; /* channels per pass: sums stay in the first-level cache, rows come in pieces worth fetching ahead */
+enum {
+    BLOCK = 512, /* channels per pass: sums stay in the first-level cache, rows come in pieces worth fetching ahead */
+    PARTS = 32   /* blocks of rows whose sums are added up: as many threads can help */
+};
 
 typedef struct {
     int64_t rows, C;
-    double *partial; /* (threads, 2, C) */
+    double *partial; /* (PARTS, 2, C) */
     int threads;
 } layout;
 
@@ -35,11 +37,12 @@ static bool accepts(const adze_call *c)
 static adze_status prepare(adze_call *c)
 {
     layout l = layout_of(c);
-    c->scratch_bytes = (size_t)l.threads * 2 * (size_t)l.C * sizeof(double) + 4 * (size_t)l.C * sizeof(float);
+    c->scratch_bytes = PARTS * 2 * (size_t)l.C * sizeof(double) + 4 * (size_t)l.C * sizeof(float);
     return ADZE_OK;
 }
 
-static int64_t first_row(const layout *l, int thread) { return l->rows * thread / l->threads; }
+/* Of piece i of n. */
+static int64_t first_row(const layout *l, int i, int n) { return l->rows * i / n; }
 
 CLONES static void sums_of(const float *x, int64_t rows, int64_t C, int64_t width, double *sum, double *sum2)
 {
@@ -70,11 +73,11 @@ CLONES static void apply_rows(const float *x, const float *residual, const float
     }
 }
 
-/* The two sums of every channel, thread by thread. */
+/* The two sums of a channel, part by part. */
 static void reduce(const layout *l, int64_t k, double *a, double *b)
 {
     *a = *b = 0.0;
-    for (int t = 0; t < l->threads; t++) {
+    for (int t = 0; t < PARTS; t++) {
         *a += l->partial[2 * t * l->C + k];
         *b += l->partial[(2 * t + 1) * l->C + k];
     }
@@ -85,11 +88,10 @@ static adze_status forward(const adze_call *c)
     const batch_norm_train_attrs *a = c->attrs;
     layout l = layout_of(c);
     const float *x = c->in[BN_TRAIN_X].data, *residual = c->in[BN_TRAIN_RESIDUAL].data;
-    float *scale = (float *)(l.partial + 2 * l.threads * l.C), *shift = scale + l.C;
-#pragma omp parallel num_threads(l.threads)
-    {
-        int t = omp_get_thread_num();
-        int64_t from = first_row(&l, t), rows = first_row(&l, t + 1) - from;
+    float *scale = (float *)(l.partial + 2 * PARTS * l.C), *shift = scale + l.C;
+#pragma omp parallel for num_threads(l.threads) schedule(static)
+    for (int t = 0; t < PARTS; t++) {
+        int64_t from = first_row(&l, t, PARTS), rows = first_row(&l, t + 1, PARTS) - from;
         for (int64_t k = 0; k < l.C; k += BLOCK)
             sums_of(x + from * l.C + k, rows, l.C, l.C - k < BLOCK ? l.C - k : BLOCK, l.partial + 2 * t * l.C + k,
                     l.partial + (2 * t + 1) * l.C + k);
@@ -104,7 +106,8 @@ static adze_status forward(const adze_call *c)
     }
 #pragma omp parallel num_threads(l.threads)
     {
-        int64_t from = first_row(&l, omp_get_thread_num()), rows = first_row(&l, omp_get_thread_num() + 1) - from;
+        int t = omp_get_thread_num();
+        int64_t from = first_row(&l, t, l.threads), rows = first_row(&l, t + 1, l.threads) - from;
         apply_rows(x + from * l.C, residual ? residual + from * l.C : NULL, scale, shift, a->o.relu ? a->o.slope : 1.0f, rows, l.C,
                    c->out[0].data + from * l.C);
     }
@@ -133,14 +136,32 @@ typedef struct {
     bool add_x, add_r;
 } gradient_args;
 
-CLONES static void gradient_rows(gradient_args g, int64_t from, int64_t rows, int64_t C)
+/* to = or += from */
+static inline __attribute__((always_inline)) void put(float *to, const float *from, int64_t n, bool add)
 {
+    if (add)
+#pragma omp simd
+        for (int64_t k = 0; k < n; k++) to[k] += from[k];
+    else
+        for (int64_t k = 0; k < n; k++) to[k] = from[k];
+}
+
+/* A row in pieces that stay in the first-level cache: plain loops, which use SIMD. dr may lie where dy is: that was read before. */
+CLONES static void gradient_rows(const gradient_args *g, int64_t from, int64_t rows, int64_t C)
+{
+    float dz[BLOCK], dx[BLOCK];
     for (int64_t i = from * C, end = (from + rows) * C; i < end; i += C)
-        for (int64_t k = 0; k < C; k++) {
-            float factor = g.y && !(g.y[i + k] > 0.0f) ? g.slope : 1.0f, dz = factor * g.dy[i + k];
-            float h = (g.x[i + k] - g.mean[k]) * g.rstd[k], dx = g.a[k] * dz + g.b[k] * h + g.d[k];
-            if (g.dr) g.dr[i + k] = g.add_r ? g.dr[i + k] + dz : dz; /* may lie where dy is: dz was read before */
-            if (g.dx) g.dx[i + k] = g.add_x ? g.dx[i + k] + dx : dx;
+        for (int64_t k0 = 0; k0 < C; k0 += BLOCK) {
+            const int64_t n = C - k0 < BLOCK ? C - k0 : BLOCK, at = i + k0;
+            const float *x = g->x + at, *dy = g->dy + at, *y = g->y ? g->y + at : NULL, *mean = g->mean + k0, *rstd = g->rstd + k0;
+            const float *a = g->a + k0, *b = g->b + k0, *d = g->d + k0, slope = g->slope;
+            for (int64_t k = 0; k < n; k++) dz[k] = dy[k];
+            if (y)
+                for (int64_t k = 0; k < n; k++) dz[k] *= y[k] > 0.0f ? 1.0f : slope;
+            if (g->dr) put(g->dr + at, dz, n, g->add_r);
+            if (!g->dx) continue;
+            for (int64_t k = 0; k < n; k++) dx[k] = a[k] * dz[k] + b[k] * ((x[k] - mean[k]) * rstd[k]) + d[k];
+            put(g->dx + at, dx, n, g->add_x);
         }
 }
 
@@ -150,11 +171,10 @@ static adze_status backward(const adze_call *c)
     layout l = layout_of(c);
     const adze_arg *x = &c->in[BN_TRAIN_X], *r = &c->in[BN_TRAIN_RESIDUAL];
     const float *mean = c->out[1].data, *rstd = mean + l.C, *y = attrs->o.relu ? c->out[0].data : NULL;
-    float *a = (float *)(l.partial + 2 * l.threads * l.C), *b = a + l.C, *d = b + l.C;
-#pragma omp parallel num_threads(l.threads)
-    {
-        int t = omp_get_thread_num();
-        int64_t from = first_row(&l, t), rows = first_row(&l, t + 1) - from;
+    float *a = (float *)(l.partial + 2 * PARTS * l.C), *b = a + l.C, *d = b + l.C;
+#pragma omp parallel for num_threads(l.threads) schedule(static)
+    for (int t = 0; t < PARTS; t++) {
+        int64_t from = first_row(&l, t, PARTS), rows = first_row(&l, t + 1, PARTS) - from;
         for (int64_t k = 0; k < l.C; k += BLOCK) {
             int64_t at = from * l.C + k, width = l.C - k < BLOCK ? l.C - k : BLOCK;
             gradient_sums(x->data + at, c->out[0].grad + at, y ? y + at : NULL, attrs->o.slope, mean + k, rstd + k, rows, l.C, width,
@@ -175,8 +195,9 @@ static adze_status backward(const adze_call *c)
                         attrs->o.slope, x->accumulate, r->accumulate };
 #pragma omp parallel num_threads(l.threads)
     {
-        int64_t from = first_row(&l, omp_get_thread_num());
-        gradient_rows(g, from, first_row(&l, omp_get_thread_num() + 1) - from, l.C);
+        int t = omp_get_thread_num();
+        int64_t from = first_row(&l, t, l.threads);
+        gradient_rows(&g, from, first_row(&l, t + 1, l.threads) - from, l.C);
     }
     return ADZE_OK;
 }
