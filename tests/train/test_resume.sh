@@ -100,6 +100,16 @@ cp -r toy other-toy
 cp toy/product_01/test/good/000.png other-toy/product_01/train/good/004.png
 expect 3 '*another configuration: pictures_sha256 = *' "${tiny[@]/#toy/other-toy}" --out stopped --resume
 expect 2 '*train.h5 exists*--resume*--force*' "${tiny[@]}" --out stopped
+# One model over several classes goes on with these classes only.
+all=("${tiny[@]/#product_01/product_01,product_02}" --joint --epochs 2)
+expect 0 '' "${all[@]}" --out joint-whole
+expect 130 '*interrupted behind step 5 of*' env ADZE_TINY_STOP=4 "${all[@]}" --out joint
+cp joint/joint/train.h5 joint.h5
+expect 3 '*joint/joint/train.h5: made with another configuration: *classes = "product?01,product?02", now "product?01"*' \
+  "${tiny[@]}" --joint --epochs 2 --out joint --resume
+same joint.h5 joint/joint/train.h5
+expect 0 '' "${all[@]}" --out joint --resume
+same joint-whole/joint/model.h5 joint/joint/model.h5
 cp -r stopped damaged
 size=$(stat -c %s damaged/product_01/train.h5)
 printf 'damage' | dd of=damaged/product_01/train.h5 bs=1 seek=$((size / 2)) conv=notrunc status=none
