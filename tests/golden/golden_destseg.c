@@ -5,7 +5,7 @@
  *                  about four deviations, 4 sqrt(n) t, of terms of size t. A ReLU that flips adds or removes terms: one of
  *                  them, absmax/(4 sqrt(n)), is allowed to the backend's kernels. Sharper: the first step of the small cases is
  *                  also taken with the reference kernels, which sum in double; they get no allowance.
- *   update_norm    1e-3 of the value: PyTorch's own float32 gradients of step2-full lie 8e-4 (L2) from float64's
+ *   update_norm    of step2-full 1e-3 of the value, not 1e-4: PyTorch's own float32 gradients there lie 8e-4 (L2) from float64's
  *   loss_trace     of step1-full, at the real rate: the largest of several float32 runs counts; PyTorch in channels-last
  *                  layout lies 1.30e-3 and 8.55e-3 from float64 in its second and third step */
 #include <math.h>
@@ -287,7 +287,8 @@ static adze_status check_updates(destseg_case *c, int64_t steps)
     }
     snprintf(name, sizeof name, "update_norm%lld", (long long)steps);
     const json_t *value = json_object_get(c->values, name);
-    double bound = 4.0 * golden_real(value, "f32_err", 0.0) + 1e-3 * golden_real(value, "absmax", 0.0);
+    double share = c->phase == 2 && c->size == 256 ? 1e-3 : 1e-4; /* see above */
+    double bound = 4.0 * golden_real(value, "f32_err", 0.0) + share * golden_real(value, "absmax", 0.0);
     golden_check_double(c->g, name, value, (double[]){ sqrt(sum[0]), sqrt(sum[1]) }, 2, bound);
     golden_expect(c->g, "frozen", n_moved == 0, "%lld tensors moved that may not", (long long)n_moved);
 done:
