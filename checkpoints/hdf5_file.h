@@ -26,6 +26,9 @@ typedef struct adze_h5 adze_h5; /* opaque */
 
 /* Works on PATH.tmp. ADZE_EIO: cannot be created; ADZE_ENOMEM. */
 adze_status adze_h5_create(adze_h5 **out, const char *path);
+/* Host memory that the library takes while a file with so many data sets is written: what it remembers of each until the file
+ * is closed, 6.7 to 8 kB as measured with 1.10.8, rounded up, and 3.5 MB for the first file. */
+size_t adze_h5_writer_bytes(int64_t n_sets);
 /* Seals, syncs and renames. Only destroy may follow. */
 adze_status adze_h5_commit(adze_h5 *h);
 /* Closes; without a commit a file being written is removed. NULL is fine. */

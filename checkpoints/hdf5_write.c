@@ -140,6 +140,8 @@ static bool plain_object(hid_t plist, bool is_group)
     return !is_group || (H5Pset_link_creation_order(plist, order) >= 0 && H5Pset_link_phase_change(plist, MAX_COMPACT, 0) >= 0);
 }
 
+size_t adze_h5_writer_bytes(int64_t n_sets) { return 3500000 + (size_t)n_sets * 10000; }
+
 adze_status adze_h5_create(adze_h5 **out, const char *path)
 {
     adze_status st = ADZE_OK;

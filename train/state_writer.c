@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "checkpoints/hdf5_file.h"
 #include "core/memory.h"
 
 struct adze_state_writer {
@@ -20,7 +21,12 @@ struct adze_state_writer {
     char message[512];
 };
 
-size_t adze_state_writer_bytes(const adze_train_state *s) { return (size_t)adze_train_state_floats(s) * sizeof(float); }
+static size_t copy_bytes(const adze_train_state *s) { return (size_t)adze_train_state_floats(s) * sizeof(float); }
+
+size_t adze_state_writer_bytes(const adze_train_state *s)
+{
+    return copy_bytes(s) + adze_h5_writer_bytes(adze_train_state_tensors(s));
+}
 
 adze_status adze_state_writer_create(adze_state_writer **out, const adze_train_state *s, const char *path)
 {
@@ -29,9 +35,9 @@ adze_status adze_state_writer_create(adze_state_writer **out, const adze_train_s
     adze_state_writer *w = adze_calloc(1, sizeof *w);
     REQUIRE(w, ADZE_ENOMEM, "training state: %zu host bytes", sizeof *w);
     REQUIRE(w->path = adze_strdup(path), ADZE_ENOMEM, "training state: no memory for a path");
-    w->numbers = adze_malloc(adze_state_writer_bytes(s));
+    w->numbers = adze_malloc(copy_bytes(s));
     w->optim_steps = adze_calloc((size_t)s->n_optims + 1, sizeof *w->optim_steps);
-    REQUIRE(w->numbers && w->optim_steps, ADZE_ENOMEM, "training state: %zu host bytes for a copy", adze_state_writer_bytes(s));
+    REQUIRE(w->numbers && w->optim_steps, ADZE_ENOMEM, "training state: %zu host bytes for a copy", copy_bytes(s));
     *out = w;
     w = NULL;
 done:

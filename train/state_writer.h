@@ -11,7 +11,7 @@ extern "C" {
 
 typedef struct adze_state_writer adze_state_writer; /* opaque: owns the copy and the thread */
 
-/* Host memory of the copy. */
+/* Host memory of the copy, and of the file while it is written. */
 size_t adze_state_writer_bytes(const adze_train_state *s);
 /* Room for a copy of `s`, whose objects, texts and names must outlive the writer. `path` is copied. ADZE_ENOMEM. */
 adze_status adze_state_writer_create(adze_state_writer **out, const adze_train_state *s, const char *path);

@@ -79,6 +79,15 @@ static int64_t count_of(const adze_params *p, int i)
     return adze_shape_count(&shape);
 }
 
+int64_t adze_train_state_tensors(const adze_train_state *s)
+{
+    int64_t n = 0;
+    for (int i = 0; i < adze_params_count(s->params); i++) n += kept(s, i);
+    for (int k = 0; k < s->n_optims; k++)
+        for (int m = 0; adze_optim_state_name(s->optim[k], m); m++) n += adze_optim_count(s->optim[k]);
+    return n;
+}
+
 int64_t adze_train_state_floats(const adze_train_state *s)
 {
     int64_t n = 0;

@@ -55,7 +55,8 @@ typedef struct {
     const int64_t *optim_steps;    /* (n_optims) with such a copy */
 } adze_train_state;
 
-/* Floats of parameters and moments together. */
+/* Parameters and moments together: how many tensors, how many floats. */
+int64_t adze_train_state_tensors(const adze_train_state *s);
 int64_t adze_train_state_floats(const adze_train_state *s);
 /* Copies what changes while a training goes on: numbers (adze_train_state_floats), steps (n_optims). */
 adze_status adze_train_state_copy(const adze_train_state *s, float *numbers, int64_t *steps);

@@ -157,7 +157,7 @@ static adze_status prepare(adze_call *c)
 {
     coupling_sizes s = adze_coupling_sizes(c);
     c->scratch_bytes = (size_t)(s.C + s.R * s.C + (c->backward ? s.R * s.M : 0)) * sizeof(float);
-    return ADZE_OK;
+    return adze_onednn_gemm_begin();
 }
 
 static pass start(const adze_call *c)

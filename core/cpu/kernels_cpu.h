@@ -18,6 +18,8 @@ extern const adze_kernel adze_onednn_conv2d, adze_onednn_pool2d, adze_onednn_lin
 /* c (m,n) = a b, or += with `add`; a is stored (k,m) and b (n,k) where ta and tb say so; ld: floats from row to row. */
 adze_status adze_onednn_gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, bool add,
                              float *c, int64_t ldc);
+/* For prepare: what the library makes at its first product, 8 MB of code, is then there when memory is announced. */
+adze_status adze_onednn_gemm_begin(void);
 
 /* A product c (m,n) = a b with operands in bfloat16 and float32 sums, prepared for its shape. a (m,k) and b (k,n) are stored as above;
  * a and c without gaps unless ldc says otherwise. */

@@ -499,6 +499,15 @@ adze_status adze_onednn_gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, 
     return check(dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, 1.0f, a, lda, b, ldb, add ? 1.0f : 0.0f, c, ldc), "product");
 }
 
+adze_status adze_onednn_gemm_begin(void)
+{
+    enum { N = 16 };
+    float a[N * N] = { 0.0f }, c[N * N] = { 0.0f };
+    adze_status st = ADZE_OK;
+    for (int way = 0; way < 6 && st == ADZE_OK; way++) st = adze_onednn_gemm(way % 3 == 1, way % 3 == 2, N, N, N, a, N, a, N, way > 2, c, N);
+    return st;
+}
+
 /* ---- gradients of convolutions and transposed convolutions ---- */
 
 /* Both gradients of one convolution: towards x and towards the weights (with the bias). */

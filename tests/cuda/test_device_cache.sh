@@ -48,7 +48,7 @@ unset ADZE_CUSIM_MEMORY
 train off128 --size 128 --cache off
 export ADZE_CUSIM_MEMORY=$(sed -n 's/.*"peak_device_memory_bytes": \([0-9]*\).*/\1/p' off128/run.json | head -n1)
 went=0
-for limit in 20 25 30 35 40 45 50; do
+for limit in 50 55 60 65 70 75 80 85; do
   rm -rf auto
   "${tiny[@]}" --size 128 --memory-limit ${limit}00000 --out auto >auto.txt 2>&1 || continue
   grep -q 'do not fit in memory.*auto/product_01/cache.h5' auto.txt && went=1

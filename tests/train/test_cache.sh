@@ -113,14 +113,19 @@ done
 # The peak of memory that is announced before the start is the one that the system sees, within 5 %.
 if grep -q __asan_init "$bin/adze-train"; then echo "SKIPPED: peak of memory: sanitizers have memory of their own" >&2
 else
-  for cache in off memory peak.h5; do
-    expect 0 '*' "${rd[@]}" --size 64 --epochs 1 --cache $cache --out peak --force
-    awk -v cache=$cache '
+  forecast() { # NAME COMMAND...
+    local name=$1
+    shift
+    expect 0 '*' "$@" --epochs 1 --out peak --force
+    awk -v name="$name" '
       match($0, /"planned_memory_bytes": [0-9]+/) { split(substr($0, RSTART, RLENGTH), a, ": "); planned = a[2] }
       match($0, /"product_01".*"peak_memory_bytes": [0-9]+/) { split($0, b, /"peak_memory_bytes": /); measured = b[2] + 0 }
       END { r = measured > 0 ? planned / measured - 1 : 1
-            if (r > 0.05 || r < -0.05) { print "cache " cache ": planned " planned " bytes, measured " measured; exit 1 } }' peak/run.json || failed=1
-  done
+            if (r > 0.05 || r < -0.05) { print name ": planned " planned " bytes, measured " measured; exit 1 } }' peak/run.json || failed=1
+  }
+  for cache in off memory peak.h5; do forecast "cache $cache" "${rd[@]}" --size 64 --cache $cache; done
+  forecast cflow adze-train --method cflow --backbone efficientnet_lite0 --weights efficientnet_lite0.h5 --class product_01 --size 64 --batch 4
+  forecast simplenet adze-train --method simplenet --backbone resnet18 --weights resnet18.h5 --class product_01 --size 64 --batch 4
 fi
 
 # What is no cache, or a damaged one, is refused and stays, unless --force.
@@ -147,7 +152,7 @@ expect 0 '*' "${tiny[@]}" --cache never.h5 --out bad5 --dry-run
 # Without room for the features: a file in the run's folder until the end.
 expect 0 '*' "${tiny[@]}" --size 256 --class product_01 --cache off --out off256
 went=0
-for limit in 12 14 16 18 20 22 24 26 28 30; do
+for limit in 16 18 20 22 24 26 28 30 32 34; do
   rm -rf auto
   "${tiny[@]}" --size 256 --class product_01 --memory-limit ${limit}M --out auto >auto.txt 2>&1 || continue
   grep -q 'do not fit in memory.*auto/product_01/cache.h5' auto.txt && went=1
