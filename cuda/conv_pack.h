@@ -23,6 +23,8 @@ adze_status adze_conv_pad(const adze_call *c, const float *x, const adze_shape *
 /* y = act(y + r + b), y (rows,Co); r and b may be NULL, r may be y's own memory. */
 adze_status adze_conv_epilogue(const adze_call *c, float *y, const float *r, const float *b, int64_t rows, int64_t Co, int act);
 adze_status adze_conv_add(const adze_call *c, float *to, const float *from, int64_t n);
+/* x (n) to bfloat16, to nearest, ties to even. */
+adze_status adze_conv_round(const adze_ctx *ctx, const float *x, int64_t n, void *to);
 /* db (Co) = sums of the columns of dy (rows,Co), in double and in fixed order; `part`: adze_conv_bias_gradient_bytes(). */
 size_t adze_conv_bias_gradient_bytes(int64_t rows, int64_t Co);
 adze_status adze_conv_bias_gradient(const adze_call *c, const float *dy, int64_t rows, int64_t Co, bool add, float *db, void *part);

@@ -7,17 +7,19 @@
 
 #include "core/memory.h"
 #include "core/ops.h"
+#include "cuda/conv_pack.h"
 #include "cuda/cuda_state.h"
 #include "cuda/cudnn_graph.h"
 #include "cuda/plan_cache.h"
 
 enum { X, W, Y, RESIDUAL, BIAS, AFTER_CONV, AFTER_RESIDUAL, AFTER_BIAS, TENSORS }; /* also the unique numbers */
-enum { MAX_CANDIDATES = 8, REPETITIONS = 3, MAX_KEY_BYTES = 640 };
+enum { ALIGN = 256, MAX_CANDIDATES = 8, REPETITIONS = 3, MAX_KEY_BYTES = 640 };
 static const int64_t max_workspace_bytes = (int64_t)256 << 20;
 
 struct conv_plan {
     adze_ctx *ctx; /* borrowed */
     conv_problem problem;
+    bool bf16; /* what is read is rounded first, behind the library's workspace */
     cudnn_set parts;
     cudnnBackendDescriptor_t graph;       /* of `parts` */
     cudnnBackendDescriptor_t plan, pack;  /* owned */
@@ -52,9 +54,15 @@ void conv_plan_close(adze_ctx *ctx)
 
 /* ---- the operation graph ---- */
 
-static cudnn_tensor tensor_of(const conv_problem *p, int which)
+static bool is_read(const conv_problem *p, int which)
 {
-    const cudnnDataType_t type = CUDNN_DATA_FLOAT;
+    return which <= Y && which != (p->direction == CONV_FORWARD ? Y : p->direction == CONV_DATA_GRADIENT ? X : W);
+}
+
+static cudnn_tensor tensor_of(const conv_plan *plan, int which)
+{
+    const conv_problem *p = &plan->problem;
+    const cudnnDataType_t type = plan->bf16 && is_read(p, which) ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
     switch (which) {
     case X: return cudnn_tensor_nhwc(which, type, p->N, p->C, p->H, p->W);
     case W: return cudnn_tensor_nhwc(which, type, p->Co, p->C / p->groups, p->Kh, p->Kw);
@@ -139,14 +147,14 @@ static cudnnBackendDescriptor_t pointwise(cudnn_set *s, cudnnPointwiseMode_t mod
 }
 
 /* A tensor of the graph: virtual if a later operation follows, else y. */
-static cudnnBackendDescriptor_t result_tensor(cudnn_set *s, const conv_problem *p, int uid, bool last)
+static cudnnBackendDescriptor_t result_tensor(cudnn_set *s, const conv_plan *p, int uid, bool last)
 {
     cudnn_tensor t = tensor_of(p, last ? Y : uid);
     t.is_virtual = !last;
     return cudnn_set_tensor(s, &t);
 }
 
-static cudnnBackendDescriptor_t operand_tensor(cudnn_set *s, const conv_problem *p, int which)
+static cudnnBackendDescriptor_t operand_tensor(cudnn_set *s, const conv_plan *p, int which)
 {
     cudnn_tensor t = tensor_of(p, which);
     return cudnn_set_tensor(s, &t);
@@ -160,22 +168,22 @@ static adze_status make_graph(conv_plan *plan, cudnnHandle_t handle)
     cudnnBackendDescriptor_t op[4];
     int64_t n = 0;
     const bool act = p->act != ADZE_ACT_NONE;
-    cudnnBackendDescriptor_t x = operand_tensor(s, p, X), w = operand_tensor(s, p, W);
-    cudnnBackendDescriptor_t y = result_tensor(s, p, AFTER_CONV, !p->residual && !p->bias && !act);
+    cudnnBackendDescriptor_t x = operand_tensor(s, plan, X), w = operand_tensor(s, plan, W);
+    cudnnBackendDescriptor_t y = result_tensor(s, plan, AFTER_CONV, !p->residual && !p->bias && !act);
     op[n++] = convolution(s, p, x, w, y);
     if (p->residual) {
-        cudnnBackendDescriptor_t r = operand_tensor(s, p, RESIDUAL), sum = result_tensor(s, p, AFTER_RESIDUAL, !p->bias && !act);
+        cudnnBackendDescriptor_t r = operand_tensor(s, plan, RESIDUAL), sum = result_tensor(s, plan, AFTER_RESIDUAL, !p->bias && !act);
         op[n++] = pointwise(s, CUDNN_POINTWISE_ADD, NULL, y, r, sum);
         y = sum;
     }
     if (p->bias) {
-        cudnnBackendDescriptor_t b = operand_tensor(s, p, BIAS), sum = result_tensor(s, p, AFTER_BIAS, !act);
+        cudnnBackendDescriptor_t b = operand_tensor(s, plan, BIAS), sum = result_tensor(s, plan, AFTER_BIAS, !act);
         op[n++] = pointwise(s, CUDNN_POINTWISE_ADD, NULL, y, b, sum);
         y = sum;
     }
     if (act) {
         const double six = 6.0;
-        cudnnBackendDescriptor_t last = result_tensor(s, p, Y, true);
+        cudnnBackendDescriptor_t last = result_tensor(s, plan, Y, true);
         op[n++] = pointwise(s, p->act == ADZE_ACT_SILU ? CUDNN_POINTWISE_SWISH_FWD : CUDNN_POINTWISE_RELU_FWD,
                             p->act == ADZE_ACT_RELU6 ? &six : NULL, y, NULL, last);
     }
@@ -274,10 +282,23 @@ static void take(conv_plan *plan, candidates *c, int i)
     c->built[i].plan = NULL;
 }
 
-static size_t float_bytes(const conv_problem *p, int which)
+static int64_t count_of(const conv_plan *plan, int which)
 {
-    const cudnn_tensor t = tensor_of(p, which);
-    return (size_t)(t.dim[0] * t.dim[1] * t.dim[2] * t.dim[3]) * sizeof(float);
+    const cudnn_tensor t = tensor_of(plan, which);
+    return t.dim[0] * t.dim[1] * t.dim[2] * t.dim[3];
+}
+
+static size_t aligned(size_t n_bytes) { return (n_bytes + ALIGN - 1) / ALIGN * ALIGN; }
+
+static size_t rounded_bytes(const conv_plan *plan, int which)
+{
+    return plan->bf16 && is_read(&plan->problem, which) ? aligned((size_t)count_of(plan, which) * sizeof(uint16_t)) : 0;
+}
+
+/* Workspace of `own_bytes` for the library, and what is rounded. */
+static size_t with_rounded(const conv_plan *plan, int64_t own_bytes)
+{
+    return aligned((size_t)own_bytes) + rounded_bytes(plan, X) + rounded_bytes(plan, W) + rounded_bytes(plan, Y);
 }
 
 /* Milliseconds of REPETITIONS runs after one to warm up. */
@@ -315,10 +336,10 @@ static adze_status time_candidates(conv_plan *plan, candidates *c, int *best)
     for (int i = 0; i < c->n; i++) most = c->built[i].workspace_bytes > most ? c->built[i].workspace_bytes : most;
     for (int t = X; t <= BIAS; t++) {
         if ((t == RESIDUAL && !plan->problem.residual) || (t == BIAS && !plan->problem.bias)) continue;
-        TRY(adze_cuda_alloc(plan->ctx, float_bytes(&plan->problem, t), ADZE_BLOCK_TIMING, &memory[t]));
-        TRY(adze_cuda_check(cudaMemsetAsync(memory[t], 0, float_bytes(&plan->problem, t), adze_cuda_stream(plan->ctx)), "timing"));
+        TRY(adze_cuda_alloc(plan->ctx, (size_t)count_of(plan, t) * sizeof(float), ADZE_BLOCK_TIMING, &memory[t]));
+        TRY(adze_cuda_check(cudaMemsetAsync(memory[t], 0, (size_t)count_of(plan, t) * sizeof(float), adze_cuda_stream(plan->ctx)), "timing"));
     }
-    TRY(adze_cuda_alloc(plan->ctx, (size_t)most, ADZE_BLOCK_TIMING, &workspace));
+    TRY(adze_cuda_alloc(plan->ctx, with_rounded(plan, most), ADZE_BLOCK_TIMING, &workspace));
     TRY(adze_cuda_check(cudaEventCreate(&start), "timing"));
     TRY(adze_cuda_check(cudaEventCreate(&stop), "timing"));
     const conv_operands o = { memory[X], memory[W], memory[Y], memory[RESIDUAL], memory[BIAS], workspace };
@@ -351,10 +372,10 @@ static adze_status make_key(const conv_plan *plan, unsigned unwanted, char key[M
     int n = snprintf(key, MAX_KEY_BYTES, "convolution 1, cuDNN %zu, %.100s, device ", cudnnGetVersion(), s->name);
     for (size_t i = 0; i < sizeof device.uuid.bytes; i++) n += snprintf(key + n, MAX_KEY_BYTES - (size_t)n, "%02x", device.uuid.bytes[i] & 0xff);
     snprintf(key + n, MAX_KEY_BYTES - (size_t)n,
-             ", f32 NHWC, without notes %x, workspace %" PRId64 ", direction %d, x %" PRId64 "x%" PRId64 "x%" PRId64 "x%" PRId64 ", y %" PRId64
+             ", %s NHWC, without notes %x, workspace %" PRId64 ", direction %d, x %" PRId64 "x%" PRId64 "x%" PRId64 "x%" PRId64 ", y %" PRId64
              "x%" PRId64 "x%" PRId64 ", w %" PRId64 "x%" PRId64 ", groups %" PRId64 ", stride %" PRId64 "x%" PRId64 ", dilation %" PRId64
              "x%" PRId64 ", pad %" PRId64 "x%" PRId64 ", residual %d, bias %d, act %d",
-             unwanted, max_workspace_bytes, (int)p->direction, p->N, p->H, p->W, p->C, p->Ho, p->Wo, p->Co, p->Kh, p->Kw, p->groups,
+             plan->bf16 ? "bf16" : "f32", unwanted, max_workspace_bytes, (int)p->direction, p->N, p->H, p->W, p->C, p->Ho, p->Wo, p->Co, p->Kh, p->Kw, p->groups,
              p->stride[0], p->stride[1], p->dilation[0], p->dilation[1], p->pad[0], p->pad[1], p->residual, p->bias, p->act);
     return ADZE_OK;
 }
@@ -399,7 +420,8 @@ done:
     return st;
 }
 
-adze_status conv_plan_create(conv_plan **out, adze_ctx *ctx, const conv_problem *problem)
+/* *out is NULL without an error if no engine does it. */
+static adze_status create(conv_plan **out, adze_ctx *ctx, const conv_problem *problem, bool bf16)
 {
     adze_status st = ADZE_OK;
     cudnnHandle_t handle;
@@ -408,6 +430,7 @@ adze_status conv_plan_create(conv_plan **out, adze_ctx *ctx, const conv_problem 
     REQUIRE(p, ADZE_ENOMEM, "convolution: %zu host bytes", sizeof *p);
     p->ctx = ctx;
     p->problem = *problem;
+    p->bf16 = bf16;
     TRY(handle_of(ctx, &handle));
     TRY(make_graph(p, handle));
     TRY(choose(p, handle));
@@ -419,6 +442,16 @@ done:
     return st;
 }
 
+adze_status conv_plan_create(conv_plan **out, adze_ctx *ctx, const conv_problem *problem)
+{
+    adze_status st = ADZE_OK;
+    *out = NULL;
+    if (ctx->opts.precision == ADZE_PRECISION_BF16) TRY(create(out, ctx, problem, true));
+    if (!*out) TRY(create(out, ctx, problem, false));
+done:
+    return st;
+}
+
 void conv_plan_destroy(conv_plan *p)
 {
     if (!p) return;
@@ -427,7 +460,7 @@ void conv_plan_destroy(conv_plan *p)
     adze_free(p);
 }
 
-size_t conv_plan_workspace_bytes(const conv_plan *p) { return (size_t)p->workspace_bytes; }
+size_t conv_plan_workspace_bytes(const conv_plan *p) { return with_rounded(p, p->workspace_bytes); }
 adze_engine conv_plan_engine(const conv_plan *p) { return p->chosen; }
 
 /* ---- running ---- */
@@ -455,11 +488,29 @@ done:
     return st;
 }
 
-adze_status conv_plan_run(conv_plan *p, const conv_operands *o)
+/* Puts bfloat16 copies in place of the operands that are read. */
+static adze_status round_operands(const conv_plan *p, conv_operands *o)
+{
+    adze_status st = ADZE_OK;
+    unsigned char *at = (unsigned char *)o->workspace + aligned((size_t)p->workspace_bytes);
+    const void **const operand[] = { &o->x, &o->w, &o->y };
+    for (int which = X; which <= Y; which++) {
+        if (!is_read(&p->problem, which)) continue;
+        TRY(adze_conv_round(p->ctx, *operand[which], count_of(p, which), at));
+        *operand[which] = at;
+        at += rounded_bytes(p, which);
+    }
+done:
+    return st;
+}
+
+adze_status conv_plan_run(conv_plan *p, const conv_operands *operands)
 {
     adze_status st = ADZE_OK;
     cudnnHandle_t handle = adze_cuda_state_of(p->ctx)->conv;
-    if (!p->pack || memcmp(&p->operands, o, sizeof *o) != 0) TRY(make_pack(p, o));
+    conv_operands o = *operands;
+    if (p->bf16) TRY(round_operands(p, &o));
+    if (!p->pack || memcmp(&p->operands, &o, sizeof o) != 0) TRY(make_pack(p, &o));
     TRY(adze_cudnn_check(cudnnBackendExecute(handle, p->plan, p->pack), "convolution"));
 done:
     return st;

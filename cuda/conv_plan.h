@@ -1,6 +1,7 @@
 /* conv_plan.h - one convolution, or one of its gradients, as an execution plan of cuDNN. Entry: conv_plan_create().
  *
- * x (N,H,W,C), y (N,Ho,Wo,Co) in NHWC, w (Co,Kh,Kw,C/groups); float32 in memory. Of the engines that the heuristics name, those
+ * x (N,H,W,C), y (N,Ho,Wo,Co) in NHWC, w (Co,Kh,Kw,C/groups); float32 in memory. With bf16 the two that are read are rounded to
+ * bfloat16 in the workspace, products are summed in float32; where no engine does so (odd numbers of channels), as tf32. Of the engines that the heuristics name, those
  * stay whose numerical notes fit the context: float32 wants no tensor cores, no reduced reduction, no FFT, no Winograd; with
  * --deterministic none that is marked nondeterministic. The first eight that need at most 256 MiB of workspace are timed, and the
  * fastest is kept in the plan cache (plan_cache.h), so that the next run takes the same: another engine rounds differently. */

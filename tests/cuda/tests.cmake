@@ -43,6 +43,13 @@ foreach(method cflow simplenet destseg)
   add_test(NAME cuda/golden-${method} COMMAND golden --quiet --device cusim ${cases} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(cuda/golden-${method} PROPERTIES TIMEOUT 900 ENVIRONMENT "${cuda_environment};ADZE_CUSIM_CHECKS=fast")
 endforeach()
+# Operands in bfloat16, by the rule of golden/bf16.
+set(cuda_bf16 tests/golden)
+add_test(NAME cuda/golden-bf16 WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}
+         COMMAND golden --quiet --device cusim --precision bf16 ${cuda_bf16}/ops/conv2d.json ${cuda_bf16}/ops/conv2d_same.json
+                 ${cuda_bf16}/ops/conv_transpose2d.json ${cuda_bf16}/ops/linear.json ${cuda_bf16}/ops/matmul.json ${cuda_bf16}/rd/tiny_test.json
+                 ${cuda_bf16}/cflow/coupling.json ${cuda_bf16}/cflow/coupling-wide.json ${cuda_bf16}/cflow/coupling-current.json)
+set_tests_properties(cuda/golden-bf16 PROPERTIES TIMEOUT 300 ENVIRONMENT "${cuda_environment};ADZE_CUSIM_CHECKS=fast")
 # A cuBLASLt without bias and ReLU behind the product: the own epilogue.
 add_test(NAME cuda/golden-coupling COMMAND golden --quiet --device cusim tests/golden/cflow/coupling.json WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 set_tests_properties(cuda/golden-coupling PROPERTIES ENVIRONMENT "${cuda_environment};ADZE_CUSIM_NO_RELU=1")
@@ -52,7 +59,7 @@ set_tests_properties(cuda/spills PROPERTIES SKIP_RETURN_CODE 77)
 foreach(name device device_memory)
   add_test(NAME cuda/test_${name} COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_${name}.sh $<TARGET_FILE_DIR:adze-train>
            ${CMAKE_BINARY_DIR}/tests/make_weights)
-  set_tests_properties(cuda/test_${name} PROPERTIES TIMEOUT 600)
+  set_tests_properties(cuda/test_${name} PROPERTIES TIMEOUT 900)
 endforeach()
 add_test(NAME cuda/test_device_cache COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_device_cache.sh $<TARGET_FILE_DIR:adze-train>
          ${CMAKE_BINARY_DIR}/tests/make_weights ${CMAKE_BINARY_DIR}/tests/tiny_train)

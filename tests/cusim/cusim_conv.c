@@ -44,6 +44,20 @@ static float to_tf32(float x)
     return x;
 }
 
+/* bfloat16 copied from the device. */
+static float *fetch_bf16(const void *from, int64_t n)
+{
+    float *p = malloc((size_t)n * sizeof *p);
+    uint16_t *raw = malloc((size_t)n * sizeof *raw);
+    if (raw && !cusim_read(raw, from, (size_t)n * sizeof *raw)) memset(raw, 0, (size_t)n * sizeof *raw);
+    for (int64_t i = 0; p && raw && i < n; i++) {
+        uint32_t bits = (uint32_t)raw[i] << 16;
+        memcpy(&p[i], &bits, sizeof bits);
+    }
+    free(raw);
+    return p;
+}
+
 /* A tensor copied from the device. */
 static float *fetch(const float *from, int64_t n, bool tf32)
 {
@@ -51,6 +65,11 @@ static float *fetch(const float *from, int64_t n, bool tf32)
     if (p && !cusim_read(p, from, (size_t)n * sizeof *p)) memset(p, 0, (size_t)n * sizeof *p);
     for (int64_t i = 0; p && tf32 && i < n; i++) p[i] = to_tf32(p[i]);
     return p;
+}
+
+static float *operand(const cusim_conv *s, const float *from, int64_t n)
+{
+    return s->bf16 ? fetch_bf16(from, n) : fetch(from, n, s->tf32);
 }
 
 static void put(const float *to, const double *sum, int64_t n)
@@ -162,9 +181,9 @@ void cusim_conv_run(void *args)
 {
     const cusim_conv *s = args;
     int64_t n_x = s->N * s->H * s->W * s->C, n_w = s->Co * s->Kh * s->Kw * s->Cg, n_y = s->N * s->Ho * s->Wo * s->Co;
-    work k = { .x = s->direction != CUSIM_CONV_DATA ? fetch(s->x, n_x, s->tf32) : NULL,
-               .w = s->direction != CUSIM_CONV_WEIGHTS ? fetch(s->w, n_w, s->tf32) : NULL,
-               .y = s->direction != CUSIM_CONV_FORWARD ? fetch(s->y, n_y, s->tf32) : NULL };
+    work k = { .x = s->direction != CUSIM_CONV_DATA ? operand(s, s->x, n_x) : NULL,
+               .w = s->direction != CUSIM_CONV_WEIGHTS ? operand(s, s->w, n_w) : NULL,
+               .y = s->direction != CUSIM_CONV_FORWARD ? operand(s, s->y, n_y) : NULL };
     int64_t n = s->direction == CUSIM_CONV_FORWARD ? n_y : s->direction == CUSIM_CONV_DATA ? n_x : n_w;
     float *turned = NULL;
     k.sum = calloc((size_t)n, sizeof *k.sum);

@@ -16,6 +16,7 @@ typedef struct {
     int64_t stride[2], dilation[2], pad[2];
     const float *x, *w, *y, *add[2];
     bool add_per_channel[2], relu, tf32; /* tf32: inputs are rounded to ten bits of the fraction */
+    bool bf16;                           /* the two that are read are bfloat16 */
     int n_adds;
     float upper_clip;
     void *workspace; /* overwritten, as split sums do; NULL: none */

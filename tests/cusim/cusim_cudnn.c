@@ -5,7 +5,7 @@
  * other, unique numbers, alignment of pointers, the workspace. What no engine does gives an empty list or NOT_SUPPORTED:
  * padding that differs between the sides, layouts other than channels last, Swish behind a convolution.
  *
- * Engines: a tensor-core one that rounds its inputs to TF32, one with Winograd's notes, one that is not deterministic (gradients
+ * Engines: a tensor-core one that rounds its inputs to TF32, or takes bfloat16 where channels come in eights, one with Winograd's notes, one that is not deterministic (gradients
  * of weights), and two plain ones, the second with a workspace. Arithmetic: cusim_conv.c. */
 #include <cudnn.h>
 #include <stdbool.h>
@@ -466,10 +466,28 @@ static bool channels_last(const descriptor *t)
     return true;
 }
 
+static bool is_read(const chain *c, const descriptor *t)
+{
+    return (t == c->conv.x && c->conv.direction != CUSIM_CONV_DATA) || (t == c->conv.w && c->conv.direction != CUSIM_CONV_WEIGHTS) ||
+           (t == c->conv.y && c->conv.direction != CUSIM_CONV_FORWARD);
+}
+
+/* Whether what is read is bfloat16; results are float32 all the same. */
+static bool reads_bf16(const chain *c)
+{
+    const descriptor *one = c->conv.direction != CUSIM_CONV_DATA ? c->conv.x : c->conv.y;
+    return int_of(one, CUDNN_ATTR_TENSOR_DATA_TYPE, 0) == CUDNN_DATA_BFLOAT16;
+}
+
 static bool engine_supports(int e, const chain *c)
 {
-    for (int i = 0; i < c->n_tensors; i++)
-        if (int_of(c->tensor[i], CUDNN_ATTR_TENSOR_DATA_TYPE, 0) != CUDNN_DATA_FLOAT || !channels_last(c->tensor[i])) return false;
+    const bool bf16 = reads_bf16(c);
+    for (int i = 0; i < c->n_tensors; i++) {
+        const bool half = int_of(c->tensor[i], CUDNN_ATTR_TENSOR_DATA_TYPE, 0) == CUDNN_DATA_BFLOAT16;
+        if (half != (bf16 && is_read(c, c->tensor[i])) || !channels_last(c->tensor[i])) return false;
+        if (!half && int_of(c->tensor[i], CUDNN_ATTR_TENSOR_DATA_TYPE, 0) != CUDNN_DATA_FLOAT) return false;
+    }
+    if (bf16 && (!(engines[e].notes >> CUDNN_NUMERICAL_NOTE_TENSOR_CORE & 1u) || dim(c->conv.w, 0) % 8 != 0 || dim(c->conv.w, 1) % 8 != 0)) return false;
     for (int i = 0; i < 2; i++)
         if (int_of(c->conv.conv, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, i) != int_of(c->conv.conv, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, i))
             return false;
@@ -578,6 +596,7 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
     if (find(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS)->count != real) return CUDNN_STATUS_BAD_PARAM_OUT_OF_BOUND;
 
     cusim_conv job = shape_of(&c.conv);
+    job.bf16 = reads_bf16(&c);
     job.tf32 = engines[engine].notes >> CUDNN_NUMERICAL_NOTE_TENSOR_CORE & 1u;
     job.workspace = engines[engine].workspace_bytes > 0 ? (void *)workspace : NULL;
     job.workspace_bytes = (size_t)engines[engine].workspace_bytes;
