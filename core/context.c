@@ -62,6 +62,16 @@ void adze_ctx_destroy(adze_ctx *ctx)
 
 const char *adze_ctx_device(const adze_ctx *ctx) { return ctx->backend->name; }
 const char *adze_ctx_description(const adze_ctx *ctx) { return ctx->description; }
+
+void adze_ctx_enter(adze_ctx *ctx, const char *name)
+{
+    if (ctx->backend->enter) ctx->backend->enter(ctx, name);
+}
+
+void adze_ctx_leave(adze_ctx *ctx)
+{
+    if (ctx->backend->leave) ctx->backend->leave(ctx);
+}
 int adze_ctx_threads(const adze_ctx *ctx) { return ctx->threads; }
 adze_precision adze_ctx_precision(const adze_ctx *ctx) { return ctx->opts.precision; }
 

@@ -30,6 +30,9 @@ void adze_ctx_destroy(adze_ctx *ctx);
 /* "cpu" ...; and one line about the device for people and run records. Borrowed. */
 const char *adze_ctx_device(const adze_ctx *ctx);
 const char *adze_ctx_description(const adze_ctx *ctx);
+/* A named range for the device's profiler around what follows, where there is one: they nest; leave ends the last one. */
+void adze_ctx_enter(adze_ctx *ctx, const char *name);
+void adze_ctx_leave(adze_ctx *ctx);
 int adze_ctx_threads(const adze_ctx *ctx);
 adze_precision adze_ctx_precision(const adze_ctx *ctx);
 /* What decides about the bits of a result besides the graph: device, instructions, libraries, precision; not the threads. */

@@ -471,24 +471,37 @@ static void count_changes(const adze_call *c)
         if (c->op->writes_in >> i & 1u) ++*c->in[i].version;
 }
 
-static adze_status run_steps(adze_plan *plan)
+/* Steps of one direction, from *s on. */
+static adze_status run_phase(adze_plan *plan, int32_t *s, bool backward)
 {
+    adze_status st = ADZE_OK;
     adze_ctx *ctx = plan->ctx;
-    const adze_backend *b = ctx->backend;
-    const adze_plan_around *around = &plan->around;
-    adze_status st = around->before ? around->before(around->user) : ADZE_OK;
-    if (st != ADZE_OK) return st;
-    for (int32_t s = 0; s < plan->n_steps; s++) {
-        plan_step *step = &plan->step[s];
+    adze_ctx_enter(ctx, backward ? "backward" : "forward");
+    for (; st == ADZE_OK && *s < plan->n_steps && plan->step[*s].backward == backward; ++*s) {
+        plan_step *step = &plan->step[*s];
         double start = plan->profile ? now_s() : 0.0;
-        if (b->enter) b->enter(ctx, step_label(step));
+        adze_ctx_enter(ctx, step_label(step));
         st = run_call(&step->call);
-        if (b->leave) b->leave(ctx);
-        if (st == ADZE_OK && plan->profile && b->wait) st = b->wait(ctx);
-        if (st != ADZE_OK) return st;
+        adze_ctx_leave(ctx);
+        if (st == ADZE_OK && plan->profile && ctx->backend->wait) st = ctx->backend->wait(ctx);
         if (plan->profile) step->seconds += now_s() - start;
     }
-    return around->after ? around->after(around->user) : ADZE_OK;
+    adze_ctx_leave(ctx);
+    return st;
+}
+
+static adze_status run_steps(adze_plan *plan)
+{
+    const adze_plan_around *around = &plan->around;
+    int32_t s = 0;
+    adze_status st = around->before ? around->before(around->user) : ADZE_OK;
+    if (st == ADZE_OK) st = run_phase(plan, &s, false);
+    if (st == ADZE_OK && plan->loss != ADZE_NONE) st = run_phase(plan, &s, true);
+    if (st != ADZE_OK || !around->after) return st;
+    adze_ctx_enter(plan->ctx, "optimiser");
+    st = around->after(around->user);
+    adze_ctx_leave(plan->ctx);
+    return st;
 }
 
 /* Notes what a run does, for later ones. */
@@ -509,7 +522,10 @@ static adze_status run_between(adze_plan *plan)
     /* The first run is never recorded: libraries prepare themselves in it. */
     if (plan->recordable && !plan->profile && plan->n_runs > 0) {
         if (!plan->recording) TRY(record(plan));
-        TRY(plan->ctx->backend->replay(plan->ctx, plan->recording));
+        adze_ctx_enter(plan->ctx, plan->loss == ADZE_NONE ? "forward" : "forward, backward, optimiser");
+        st = plan->ctx->backend->replay(plan->ctx, plan->recording);
+        adze_ctx_leave(plan->ctx);
+        TRY(st);
     } else TRY(run_steps(plan));
     for (int32_t s = 0; s < plan->n_steps; s++) count_changes(&plan->step[s].call);
     plan->n_runs++;

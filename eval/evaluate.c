@@ -309,7 +309,10 @@ adze_status evaluate_class(evaluated_class *out, adze_program *p, loaded_model *
     TRY(adze_loader_create(&loader, items, n, NULL, 0, &load));
     TRY(score_all(out, p, m, loader, metrics, &g, class_name, opts));
     out->waited_s = adze_loader_waited_s(loader);
-    TRY(adze_metrics_finish(metrics, &out->metrics));
+    adze_ctx_enter(m->ctx, "metrics");
+    st = adze_metrics_finish(metrics, &out->metrics);
+    adze_ctx_leave(m->ctx);
+    TRY(st);
     out->seconds = adze_clock_seconds() - start;
     TRY(choose_scale(out, &g));
     if (opts->gallery > 0) TRY(keep_gallery(out, &g, opts->gallery));

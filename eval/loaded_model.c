@@ -64,7 +64,7 @@ static adze_status find_own(void *user, const char *name, adze_shape *shape, con
 adze_status loaded_model_open(loaded_model *m, const char *path, adze_ctx *ctx, int64_t batch)
 {
     adze_status st = ADZE_OK;
-    *m = (loaded_model){ .file = NULL };
+    *m = (loaded_model){ .ctx = ctx };
     TRY(adze_model_file_open(&m->file, path));
     m->info = adze_model_file_info(m->file);
     REQUIRE(adze_method_find(m->info->method, &m->method) == ADZE_OK, ADZE_EINPUT, "%s: made by method '%s', which this version does not have",

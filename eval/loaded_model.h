@@ -12,6 +12,7 @@ extern "C" {
 #endif
 
 typedef struct {
+    adze_ctx *ctx;               /* borrowed */
     const adze_method *method;
     adze_model *model;
     adze_options *options;       /* the method's, as they were when the model was made */

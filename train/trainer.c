@@ -834,7 +834,10 @@ adze_status trainer_epoch(trainer *t, int64_t epoch, int64_t first, adze_status 
         *q = (queued_step){ .epoch = epoch, .step = epoch * t->steps_per_epoch + k, .first = k * t->o.batch, .letter = (int)(k % 2) * t->letters_per_step };
         for (int64_t i = 0; t->cache && i < t->o.batch && k + 1 < t->steps_per_epoch; i++)
             adze_feature_cache_ahead(t->cache, t->order[(k + 1) * t->o.batch + i]);
-        TRY(feed(t, loader, epoch, q->first));
+        adze_ctx_enter(t->o.ctx, "loader");
+        st = feed(t, loader, epoch, q->first);
+        adze_ctx_leave(t->o.ctx);
+        TRY(st);
         TRY(queue_step(t, q));
         if (k - read >= ahead) {
             TRY(finish_step(t, &queue[read % 2], read == k, &stop, report, user));
