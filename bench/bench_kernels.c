@@ -297,6 +297,14 @@ static bool is_wanted(const adze_options *o, const char *name)
 
 static kernel_size size_of(const adze_options *o) { return (kernel_size){ adze_options_int(o, "batch"), adze_options_int(o, "shrink") }; }
 
+static adze_status check_names(const adze_options *o)
+{
+    bool any = false;
+    for (int i = 0; i < kernel_case_count(); i++) any |= is_wanted(o, kernel_case_at(i)->name);
+    for (int i = 0; i < device_call_count(); i++) any |= is_wanted(o, device_call_facts_at(i, size_of(o)).name);
+    return any ? ADZE_OK : adze_fail(ADZE_EINVAL, "--only and --case leave no case; --list names them");
+}
+
 static adze_status open_bench(bench *b, const adze_options *o)
 {
     adze_status st = ADZE_OK;
@@ -445,6 +453,7 @@ static adze_status run(const adze_options *o)
         print_names();
         return ADZE_OK;
     }
+    TRY(check_names(o));
     adze_text_append(&json, "[");
     if (adze_options_flag(o, "static")) {
         TRY(print_floors(o, &json));
