@@ -39,10 +39,13 @@ static const adze_option own[] = {
     { .name = "set", .type = ADZE_OPTION_LIST, .metavar = "METHOD.KEY=VALUE", .group = "Model", .help = "an option of one method; repeatable" },
 };
 
+static const char *const without[] = { "print-plan", NULL }; /* there are as many as methods */
+
 static const adze_program_about about = {
     .name = "adze-bench table4",
     .table = own,
     .n_table = sizeof own / sizeof *own,
+    .without = without,
     .usage = "adze-bench table4 --data ROOT --out DIR [options]",
     .about = "Trains and evaluates the one-class methods, one model per class, and prints one table: method by class, and the mean. "
              "Beside the paper's numbers where the classes are MIRAD's. Finished cells are kept: after an interruption the same command "
@@ -338,11 +341,10 @@ static adze_status choose_methods(run *r)
     r->method = adze_calloc((size_t)n, sizeof *r->method);
     r->trained = adze_calloc((size_t)n, sizeof *r->trained);
     REQUIRE(r->method && r->trained, ADZE_ENOMEM, "a list of methods");
+    TRY(adze_program_distinct(r->p, "methods"));
     for (int64_t i = 0; i < n; i++) {
         if (n_asked == 0) m = adze_method_at((int)i);
         else TRY(adze_method_find(adze_options_list_at(o, "methods", i), &m));
-        for (int64_t j = 0; j < r->n_methods; j++)
-            REQUIRE(strcmp(r->method[j], m->name) != 0, ADZE_EINVAL, "--methods: %s twice", m->name);
         r->method[i] = m->name, r->trained[i] = m->recipe != NULL;
         r->n_methods++;
     }
@@ -360,6 +362,7 @@ static adze_status choose_classes(run *r)
     const adze_options *o = r->p->options;
     const char *list = adze_options_given(o, "classes") ? "classes" : "class";
     REQUIRE(!adze_options_given(o, "classes") || !adze_options_given(o, "class"), ADZE_EINVAL, "--classes and --class are the same: give one of them");
+    TRY(adze_program_distinct(r->p, list));
     int64_t n_known, n_asked = adze_options_list_count(o, list);
     const char *const *known = adze_dataset_classes(r->data, &n_known);
     bool all = n_asked == 0 || (n_asked == 1 && strcmp(adze_options_list_at(o, list, 0), "all") == 0);
@@ -369,8 +372,6 @@ static adze_status choose_classes(run *r)
         r->class_name[i] = all ? known[i] : adze_options_list_at(o, list, i);
         TRY(adze_dataset_require(r->data, r->class_name[i], ADZE_SPLIT_TRAIN));
         TRY(adze_dataset_require(r->data, r->class_name[i], ADZE_SPLIT_TEST));
-        for (int64_t j = 0; j < i; j++)
-            REQUIRE(strcmp(r->class_name[i], r->class_name[j]) != 0, ADZE_EINVAL, "--%s: %s twice", list, r->class_name[i]);
     }
 done:
     return st;
@@ -440,7 +441,6 @@ static adze_status run_table(run *r)
         adze_text_destroy(&t);
         return st;
     }
-    REQUIRE(!adze_options_flag(o, "print-plan"), ADZE_EINVAL, "--print-plan: adze-train shows the plan of one method");
     REQUIRE(adze_options_given(o, "data"), ADZE_EINVAL, "--data is missing: the folder of the data set");
     REQUIRE(out, ADZE_EINVAL, "--out is missing: the folder of the results");
     TRY(choose_methods(r));

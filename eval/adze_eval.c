@@ -76,6 +76,33 @@ static adze_status checkpoint_of(const char *model, const char *class_name, char
     return ADZE_OK;
 }
 
+/* Whether a model was fitted to pictures of this class. */
+static bool made_for(const adze_model_info *info, const char *class_name)
+{
+    for (int64_t i = 0; i < info->n_classes; i++)
+        if (strcmp(info->classes[i], class_name) == 0) return true;
+    return info->n_classes == 0;
+}
+
+/* One checkpoint for a whole data set: leaves the classes that it was made for, if there are any of them. */
+static adze_status keep_own_classes(run *r, const char *model)
+{
+    adze_status st = ADZE_OK;
+    adze_model_file *file;
+    int64_t matching = 0, n = 0;
+    TRY(adze_model_file_open(&file, model));
+    const adze_model_info *info = adze_model_file_info(file);
+    for (int64_t i = 0; i < r->n; i++) matching += made_for(info, r->name[i]);
+    for (int64_t i = 0; matching > 0 && i < r->n; i++) {
+        if (made_for(info, r->name[i])) r->name[n] = r->name[i], r->path[n++] = r->path[i];
+        else adze_free(r->path[i]);
+    }
+    if (matching > 0) r->n = n;
+    adze_model_file_close(file);
+done:
+    return st;
+}
+
 /* The classes to score: those asked for, or those of the data set that have a checkpoint. */
 static adze_status choose_classes(run *r, const char *model)
 {
@@ -84,6 +111,7 @@ static adze_status choose_classes(run *r, const char *model)
     const char *const *known = adze_dataset_classes(r->data, &n_known);
     bool all = n_asked == 0 || (n_asked == 1 && strcmp(adze_options_list_at(r->p->options, "class", 0), "all") == 0);
     int64_t most = all ? n_known : n_asked;
+    TRY(adze_program_distinct(r->p, "class"));
     REQUIRE(adze_file_exists(model) || adze_folder_exists(model), ADZE_EINPUT, "%s: no such file or folder", model);
     REQUIRE(r->name = adze_calloc((size_t)most + 1, sizeof *r->name), ADZE_ENOMEM, "a list of classes");
     REQUIRE(r->path = adze_calloc((size_t)most + 1, sizeof *r->path), ADZE_ENOMEM, "a list of classes");
@@ -93,8 +121,9 @@ static adze_status choose_classes(run *r, const char *model)
         if (!r->path[r->n] && all) continue;
         REQUIRE(r->path[r->n], ADZE_EINPUT, "%s has no checkpoint of class '%s' (%s/%s/model.h5)", model, name, model, name);
         r->name[r->n++] = name;
-        if (adze_options_flag(r->p->options, "masks")) TRY(adze_dataset_require(r->data, name, ADZE_SPLIT_TEST));
     }
+    if (n_asked == 0 && r->n > 1 && adze_file_exists(model)) TRY(keep_own_classes(r, model));
+    for (int64_t i = 0; i < r->n && adze_options_flag(r->p->options, "masks"); i++) TRY(adze_dataset_require(r->data, r->name[i], ADZE_SPLIT_TEST));
     REQUIRE(r->n > 0, ADZE_EINPUT, "%s has no checkpoint of any class of %s", model, adze_dataset_root(r->data));
 done:
     return st;
@@ -220,6 +249,7 @@ static adze_status evaluate_one(run *r, int64_t i)
         note(r, i, "%" PRId64 " defective pictures have an empty mask at this size and count as good in the image metrics.", c->metrics.n_vanished);
     if (c->metrics.n_without_mask > 0)
         note(r, i, "%" PRId64 " defective pictures have no mask: pixel metrics are undefined.", c->metrics.n_without_mask);
+    if (!made_for(m.info, r->name[i])) note(r, i, "The model was fitted to pictures of '%s'.", m.info->class_name);
     if (c->n_gray16 > 0)
         note(r, i, "%" PRId64 " pictures have 16 bits of grey; values above 255 are %s.", c->n_gray16,
              opts.gray16_shift ? "reduced to their high byte" : "clipped (--gray16=shift takes the high byte)");

@@ -26,10 +26,13 @@ static const adze_option own[] = {
       .help = "exit 1 if a picture is anomalous; needs --threshold" },
 };
 
+static const char *const without[] = { "data", "class", NULL };
+
 static const adze_program_about about = {
     .name = "adze-predict",
     .table = own,
     .n_table = sizeof own / sizeof *own,
+    .without = without,
     .max_args = 1 << 20,
     .usage = "adze-predict --model FILE.h5 [--out DIR] IMAGE|FOLDER... [options]",
     .about = "Scores pictures with a checkpoint. Prints CSV on stdout: path, score (maximum of the map). Needs no labels, no masks and no "
@@ -71,7 +74,13 @@ static adze_status print_row(run *r, const adze_data_item *item, const float *ma
     return st;
 }
 
-/* OUT/NAME.png; a number is added where two inputs have the same name. */
+/* "OUT/00012_NAME.png"; NULL without memory. */
+static char *panel_path(const char *out, const adze_data_item *item, int64_t number)
+{
+    const char *base = adze_path_base(item->path), *dot = strrchr(base, '.');
+    return adze_strprintf("%s/%05" PRId64 "_%.*s.png", out, number, dot ? (int)(dot - base) : (int)strlen(base), base);
+}
+
 static adze_status write_panel(run *r, const adze_data_item *item, const unsigned char *rgb, const float *map, const char *out, int64_t number)
 {
     adze_status st = ADZE_OK;
@@ -79,8 +88,7 @@ static adze_status write_panel(run *r, const adze_data_item *item, const unsigne
     adze_picture panel = { 0 };
     adze_heatmap_opts o = ADZE_HEATMAP_OPTS;
     o.low = r->low, o.high = r->high;
-    const char *base = adze_path_base(item->path), *dot = strrchr(base, '.');
-    char *path = adze_strprintf("%s/%05" PRId64 "_%.*s.png", out, number, dot ? (int)(dot - base) : (int)strlen(base), base);
+    char *path = panel_path(out, item, number);
     REQUIRE(path, ADZE_ENOMEM, "no memory for a path");
     TRY(adze_heatmap_panel(&panel, rgb, H, W, map, H, W, &o));
     adze_image image = { .data = panel.rgb, .H = panel.H, .W = panel.W, .C = 3 };
@@ -213,29 +221,88 @@ static adze_status parse_scale(const char *text, double *low, double *high)
     return ADZE_OK;
 }
 
+/* Makes the folder of the pictures; refuses one that holds any of them, unless --force. */
+static adze_status claim_folder(const run *r, const char *out)
+{
+    adze_status st = ADZE_OK;
+    int64_t n;
+    char *path = NULL;
+    const adze_data_item *items = adze_dataset_all(r->data, &n);
+    for (int64_t i = 0; i < n; i++) {
+        adze_free(path);
+        REQUIRE(path = panel_path(out, &items[i], i), ADZE_ENOMEM, "no memory for a path");
+        TRY(adze_program_output(r->p, out, adze_path_base(path)));
+    }
+done:
+    adze_free(path);
+    return st;
+}
+
+/* Says what scoring will hold besides the model. */
+static adze_status say_memory(const run *r)
+{
+    int64_t n, pixels = r->m.info->H * r->m.info->W;
+    adze_dataset_all(r->data, &n);
+    const adze_memory_item memory[] = {
+        { "a batch of pictures and maps", (size_t)(r->m.batch * pixels) * (3 + 4 * sizeof(float)) },
+        { r->raw_floats > 0 ? "scores of all pictures" : NULL, (size_t)(n * r->raw_floats) * sizeof(float) },
+        { NULL, 0 },
+    };
+    return adze_program_memory(r->p, memory, "scoring");
+}
+
+static adze_status print_config(const adze_options *o)
+{
+    adze_text t = ADZE_TEXT_EMPTY;
+    adze_status st = adze_options_config(o, NULL, &t);
+    if (st == ADZE_OK && t.s) fputs(t.s, stdout);
+    adze_text_destroy(&t);
+    return st;
+}
+
+static adze_status print_plan(const loaded_model *m)
+{
+    adze_text plan = ADZE_TEXT_EMPTY;
+    m->method->print_plan(m->model, &plan);
+    adze_status st = adze_text_check(&plan, "plan");
+    if (st == ADZE_OK) fputs(plan.s, stdout);
+    adze_text_destroy(&plan);
+    return st;
+}
+
 static adze_status predict(run *r)
 {
     adze_status st = ADZE_OK;
     const adze_options *o = r->p->options;
+    const bool plan = adze_options_flag(o, "print-plan"), dry = adze_options_flag(o, "dry-run");
+    if (adze_options_flag(o, "print-config")) return print_config(o);
     const char *out = adze_options_string(o, "out"), *scale = adze_options_string(o, "scale");
     int64_t n = adze_options_arg_count(o);
     const char **paths = adze_calloc((size_t)n + 1, sizeof *paths);
     REQUIRE(paths, ADZE_ENOMEM, "a list of %" PRId64 " paths", n);
     REQUIRE(adze_options_given(o, "model"), ADZE_EINVAL, "--model is missing: a checkpoint of adze-train");
-    REQUIRE(n > 0, ADZE_EINVAL, "no picture or folder given");
+    REQUIRE(n > 0 || plan, ADZE_EINVAL, "no picture or folder given");
     r->verdict = adze_options_given(o, "threshold");
     r->threshold = adze_options_real(o, "threshold");
     REQUIRE(r->verdict || !adze_options_flag(o, "exit-verdict"), ADZE_EINVAL, "--exit-verdict needs --threshold");
     double low = 0.0, high = 0.0;
     if (scale) TRY(parse_scale(scale, &low, &high));
     for (int64_t i = 0; i < n; i++) paths[i] = adze_options_arg(o, i);
-    TRY(adze_dataset_open_files(&r->data, paths, n));
-    if (out) TRY(adze_folder_create(out));
+    if (n > 0) TRY(adze_dataset_open_files(&r->data, paths, n));
+    if (out && !plan && !dry) TRY(claim_folder(r, out));
     TRY(adze_program_device(r->p, &r->ctx));
     TRY(loaded_model_open(&r->m, adze_options_string(o, "model"), r->ctx, adze_options_int(o, "batch")));
+    if (plan) {
+        st = print_plan(&r->m);
+        goto done;
+    }
     r->raw_floats = r->m.method->raw_floats ? r->m.method->raw_floats(r->m.model) : 0;
     if (r->raw_floats > 0)
         adze_log_write(&r->p->log, ADZE_LOG_INFO, "%s: maps and scores are relative to all pictures given here; with others they differ", r->m.method->name);
+    if (dry) {
+        st = say_memory(r);
+        goto done;
+    }
     puts(r->verdict ? "path,score,verdict" : "path,score");
     r->low = INFINITY, r->high = -INFINITY;
     TRY(pass(r, out, false));

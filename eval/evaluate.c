@@ -179,6 +179,22 @@ static adze_heatmap_opts heatmap_opts(const evaluated_class *c)
     return o;
 }
 
+/* Length of the name without its extension; with it where another picture of the folder differs from this one in nothing else. */
+static size_t panel_name_bytes(const gathered *g, int64_t i)
+{
+    const adze_data_item *item = g->item[i];
+    const char *base = adze_path_base(item->path), *dot = strrchr(base, '.');
+    if (!dot) return strlen(base);
+    const size_t stem = (size_t)(dot - base);
+    for (int step = -1; step <= 1; step += 2) /* they are sorted */
+        for (int64_t k = i + step; k >= 0 && k < g->n; k += step) {
+            const char *other = adze_path_base(g->item[k]->path);
+            if (strcmp(g->item[k]->defect, item->defect) != 0 || strncmp(other, base, stem + 1) != 0) break;
+            if (strrchr(other, '.') == other + stem) return strlen(base);
+        }
+    return stem;
+}
+
 /* OUT/heatmaps/CLASS/DEFECT/NAME.png */
 static adze_status write_heatmap(const evaluated_class *c, const gathered *g, int64_t i, const char *class_name, const char *out)
 {
@@ -187,11 +203,10 @@ static adze_status write_heatmap(const evaluated_class *c, const gathered *g, in
     const adze_data_item *item = g->item[i];
     adze_picture panel = { 0 };
     char *path = NULL;
-    const char *base = adze_path_base(item->path), *dot = strrchr(base, '.');
     adze_heatmap_opts o = heatmap_opts(c);
     TRY(adze_heatmap_panel(&panel, g->rgb + i * pixels * 3, g->H, g->W, g->map + i * pixels, g->H, g->W, &o));
     path = adze_strprintf("%s/heatmaps/%s/%s/%.*s.png", out, class_name, *item->defect ? item->defect : "unknown",
-                          dot ? (int)(dot - base) : (int)strlen(base), base);
+                          (int)panel_name_bytes(g, i), adze_path_base(item->path));
     REQUIRE(path, ADZE_ENOMEM, "no memory for a path");
     adze_image image = { .data = panel.rgb, .H = panel.H, .W = panel.W, .C = 3 };
     TRY(adze_image_write_png(&image, path));

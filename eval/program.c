@@ -42,10 +42,13 @@ static const adze_option common[] = {
       .help = "overwrite existing results" },
     { .name = "log", .type = ADZE_OPTION_CHOICE, .fallback = "text", .choices = "text|json|quiet", .group = "Run",
       .help = "messages and progress on stderr" },
-    { .name = "help", .letter = 'h', .type = ADZE_OPTION_FLAG, .group = "Run", .properties = ADZE_OPTION_ACTION,
-      .help = "this page; with --method M also its options" },
-    { .name = "version", .type = ADZE_OPTION_FLAG, .group = "Run", .properties = ADZE_OPTION_ACTION, .help = "versions" },
+    { .name = "version", .type = ADZE_OPTION_FLAG, .group = "Run", .properties = ADZE_OPTION_ACTION, .help = "the version" },
 };
+
+static const adze_option help = { .name = "help", .letter = 'h', .type = ADZE_OPTION_FLAG, .group = "Run", .properties = ADZE_OPTION_ACTION,
+                                  .help = "this page" };
+static const adze_option help_of_methods = { .name = "help", .letter = 'h', .type = ADZE_OPTION_FLAG, .group = "Run",
+                                             .properties = ADZE_OPTION_ACTION, .help = "this page; with --method M also its options" };
 
 static const adze_option model_flags[] = {
     { .name = "method", .type = ADZE_OPTION_STRING, .metavar = "M", .group = "Model",
@@ -61,6 +64,20 @@ static const adze_option model_flags[] = {
     { .name = "set", .type = ADZE_OPTION_PAIRS, .metavar = "KEY=VALUE", .group = "Model",
       .help = "an option of the method; `--method M --help` lists them" },
 };
+
+/* The common options but those that the program does not have. */
+static adze_status add_common(adze_options *o, const adze_program_about *about)
+{
+    adze_status st = ADZE_OK;
+    for (size_t i = 0; i < sizeof common / sizeof *common; i++) {
+        bool has = true;
+        for (const char *const *name = about->without; name && *name; name++) has = has && strcmp(*name, common[i].name) != 0;
+        if (has) TRY(adze_options_add(o, &common[i], 1));
+    }
+    TRY(adze_options_add(o, about->model_flags ? &help_of_methods : &help, 1));
+done:
+    return st;
+}
 
 /* The command line as one could type it again. */
 static const char *quoted_command(int argc, char **argv)
@@ -135,8 +152,10 @@ bool adze_program_open(adze_program *p, const adze_program_about *about, int arg
     TRY(adze_options_create(&p->options));
     TRY(adze_options_add(p->options, about->table, about->n_table));
     if (about->model_flags) TRY(adze_options_add(p->options, model_flags, sizeof model_flags / sizeof *model_flags));
-    TRY(adze_options_add(p->options, common, sizeof common / sizeof *common));
-    TRY(adze_options_parse(p->options, argc, argv, about->max_args));
+    TRY(add_common(p->options, about));
+    st = adze_options_parse(p->options, argc, argv, about->max_args);
+    p->log.output = (adze_output)adze_options_choice(p->options, "log"); /* errors, too, come as asked for */
+    TRY(st);
     TRY(adze_options_read_environment(p->options));
     if (adze_options_string(p->options, "config")) TRY(adze_options_read_file(p->options, adze_options_string(p->options, "config")));
     if (!go_on(p, about, &st)) goto done;
@@ -321,6 +340,16 @@ adze_status adze_program_device_memory(adze_program *p, const adze_ctx *ctx, con
     if (more <= m.free_bytes) return ADZE_OK;
     return adze_fail(ADZE_ENOMEM, "%s needs %zu more bytes of device memory, %zu are free; the largest part is %s with %zu bytes: %s", what,
                      more, m.free_bytes, largest->what, largest->n_bytes, remedy_of(largest->what));
+}
+
+adze_status adze_program_distinct(const adze_program *p, const char *list)
+{
+    for (int64_t i = 1; i < adze_options_list_count(p->options, list); i++)
+        for (int64_t j = 0; j < i; j++) {
+            const char *item = adze_options_list_at(p->options, list, i);
+            if (strcmp(item, adze_options_list_at(p->options, list, j)) == 0) return adze_fail(ADZE_EINVAL, "--%s: %s twice", list, item);
+        }
+    return ADZE_OK;
 }
 
 adze_status adze_program_output(adze_program *p, const char *folder, const char *marker)

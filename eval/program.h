@@ -27,6 +27,7 @@ typedef struct {
     const adze_option *table;   /* the program's own options */
     size_t n_table;
     bool model_flags;           /* also --method --backbone --weights --size --seed --set */
+    const char *const *without; /* common flags that it does not have, NULL-terminated; NULL: it has all */
     int64_t max_args;           /* positional arguments */
     const char *usage, *about, *examples;
 } adze_program_about;
@@ -62,6 +63,8 @@ adze_status adze_program_device_memory(adze_program *p, const adze_ctx *ctx, con
 bool adze_program_fits_device(const adze_ctx *ctx, const adze_memory_item *items);
 /* Whether the items fit below --memory-limit and in what the system has available now. */
 bool adze_program_fits(const adze_memory_item *items);
+/* Refuses a LIST option that names something twice. */
+adze_status adze_program_distinct(const adze_program *p, const char *list);
 /* Refuses a folder that holds results (the file `marker`), unless --force; creates it. */
 adze_status adze_program_output(adze_program *p, const char *folder, const char *marker);
 /* Peak resident memory of this process, or of the largest that it started and that has ended, from the system. */

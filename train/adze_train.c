@@ -505,6 +505,7 @@ static adze_status chosen_classes(const run *r, const char ***names, int64_t *n)
     int64_t n_known, n_asked = adze_options_list_count(r->p->options, "class");
     const char *const *known = adze_dataset_classes(r->data, &n_known);
     bool all = n_asked == 0 || (n_asked == 1 && strcmp(adze_options_list_at(r->p->options, "class", 0), "all") == 0);
+    TRY(adze_program_distinct(r->p, "class"));
     *n = all ? n_known : n_asked;
     *names = adze_calloc((size_t)(*n > 0 ? *n : 1), sizeof **names);
     REQUIRE(*names, ADZE_ENOMEM, "a list of classes");

@@ -53,10 +53,24 @@ rm run/product_02/model.h5
 expect 0 '*product_01: *exists, left as it is*product_02: bank of *' adze-train "${model[@]}" --data toy --out run --resume
 [ "$before" = "$(stat -c %Y.%i run/product_01/model.h5)" ] || complain "--resume wrote a finished class again"
 same run/product_02/model.h5 wanted.h5
+expect 2 '*--class: product_01 twice*' adze-train "${model[@]}" --data toy --class product_01,product_02,product_01 --out twice
+expect 2 '*--class: product_01 twice*' adze-eval --model run --data toy --class product_01 --class product_01 --out twice
+
+# One checkpoint and a whole data set: the classes that it was made for; others when they are asked for, with a note.
+expect 0 '*| product?_01 |*' adze-eval --model run/product_01/model.h5 --data toy --out single --heatmaps=no --log quiet
+grep -q product_02 single/metrics.csv && complain "a checkpoint of product_01 was evaluated on product_02"
+expect 0 "*The model was fitted to pictures of 'product_01'*" adze-eval --model run/product_01/model.h5 --data toy --class product_02 --out other --heatmaps=no
+
+# Two pictures that differ in nothing but their ending have two heat-maps.
+mkdir -p twin && cp -r toy/product_01 twin/ && cp twin/product_01/test/good/000.png twin/product_01/test/good/000.PNG
+expect 0 '*' adze-eval --model run/product_01/model.h5 --data twin --out twin-result --log quiet
+for file in 000.png.png 000.PNG.png 001.png; do [ -s twin-result/heatmaps/product_01/good/$file ] || complain "no heat-map $file: $(ls twin-result/heatmaps/product_01/good)"; done
 
 # Results are kept unless --force.
 expect 2 '*run/product_01/model.h5 exists*--force*' adze-train "${model[@]}" --data toy --out run
 expect 2 '*result/metrics.json exists*--force*' adze-eval --model run --data toy --out result
+expect 2 '*pictures/00000?*.png exists*--force*' adze-predict --model run/product_01/model.h5 toy/product_01/test --out pictures
+expect 0 '*' adze-predict --model run/product_01/model.h5 toy/product_01/test --out pictures --force --log quiet
 expect 0 '*' adze-train "${model[@]}" --data toy --out run --force --log quiet
 expect 0 '*' adze-eval --model run --data toy --out result --force --log quiet
 
@@ -64,6 +78,13 @@ expect 0 '*' adze-eval --model run --data toy --out result --force --log quiet
 expect 0 '*conv2d*' adze-train "${model[@]}" --data toy --print-plan
 expect 0 '*peak memory of fitting*' adze-train "${model[@]}" --data toy --dry-run --out dry
 expect 0 '*peak memory of scoring*' adze-eval --model run --data toy --dry-run
+expect 0 '*peak memory of scoring*' adze-predict --model run/product_01/model.h5 $good --dry-run --out dry
+expect 0 '*conv2d*' adze-predict --model run/product_01/model.h5 --print-plan
+expect 0 '*threshold: 3 *' adze-predict --threshold 3 --print-config
+[[ $(adze-predict --model run/product_01/model.h5 $good --dry-run 2>/dev/null) = '' ]] || complain "--dry-run scored a picture"
 [ -e dry ] && complain "--dry-run wrote something"
+# Errors, too, come as --log says.
+expect 2 '{"time":"*","level":"error","message":"unknown option*}' adze-train --log json --sead 4
+for program in adze-eval adze-predict; do [[ $($program --help) == *'with --method'* ]] && complain "$program has no --method"; done
 nothing_half .
 exit $failed
