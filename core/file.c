@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -134,6 +135,25 @@ void adze_folder_remove_leftovers(const char *path)
         if (n > 4 && strcmp(e->d_name + n - 4, ".tmp") == 0) unlinkat(dirfd(dir), e->d_name, 0);
     }
     if (dir) closedir(dir);
+}
+
+adze_status adze_folder_lock(const char *path, bool wait, int *lock)
+{
+    int bad;
+    *lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*lock < 0) return adze_fail(ADZE_EIO, "%s: cannot open the folder: %s", path, strerror(errno));
+    do bad = flock(*lock, wait ? LOCK_EX : LOCK_EX | LOCK_NB);
+    while (bad != 0 && errno == EINTR);
+    if (bad == 0) return ADZE_OK;
+    int why = errno;
+    adze_folder_unlock(*lock);
+    *lock = -1;
+    return why == EWOULDBLOCK ? adze_fail(ADZE_EIO, "%s: another process is writing there; wait for its end, or give another folder", path) : ADZE_OK;
+}
+
+void adze_folder_unlock(int lock)
+{
+    if (lock >= 0) close(lock);
 }
 
 bool adze_file_exists(const char *path)

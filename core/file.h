@@ -31,6 +31,10 @@ void adze_file_discard(const char *tmp_path);
 adze_status adze_folder_create(const char *path);
 /* Removes what writers that were killed left in a folder: files whose names end in ".tmp". No such folder is fine. */
 void adze_folder_remove_leftovers(const char *path);
+/* Takes a folder for this process, until unlock or the end of the process; *lock is for unlock, negative where the file system has no
+ * locks. ADZE_EIO: somebody else has it, unless `wait`. */
+adze_status adze_folder_lock(const char *path, bool wait, int *lock);
+void adze_folder_unlock(int lock);
 bool adze_file_exists(const char *path);
 bool adze_folder_exists(const char *path);
 /* Last path component, never NULL; points into `path`. */

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "checkpoints/model_file.h"
@@ -17,6 +18,7 @@
 #include "datasets/normalize.h"
 #include "eval/program.h"
 #include "models/backbone.h"
+#include "train/config_compare.h"
 #include "train/feature_fit.h"
 #include "train/feature_key.h"
 #include "train/gradient_run.h"
@@ -24,6 +26,7 @@
 #include "train/ranks.h"
 #include "train/run_record.h"
 #include "train/textures.h"
+#include "train/train_state.h"
 #include "train/weights_path.h"
 
 static const adze_option own[] = {
@@ -43,7 +46,7 @@ static const adze_option own[] = {
       .help = "classes side by side, each in a process of its own; one that fails does not stop the others. Divides --memory-limit, and "
               "the processors unless --threads says how many each one gets" },
     { .name = "resume", .type = ADZE_OPTION_FLAG, .group = "Run", .properties = ADZE_OPTION_ACTION,
-      .help = "go on with a run: classes that have a model are left as they are" },
+      .help = "go on with a run: finished classes are left as they are; options that differ from the first time are refused" },
 };
 
 static const adze_program_about about = {
@@ -240,20 +243,16 @@ static adze_status put_tensor(void *user, const char *name, adze_tensor_type typ
     return adze_model_writer_put(user, name, type == ADZE_TENSOR_I64 ? ADZE_DTYPE_I64 : ADZE_DTYPE_F32, shape.rank, shape.dim, data);
 }
 
-/* Everything that the evaluator needs, written beside and then renamed. */
-static adze_status write_checkpoint(run *r, const adze_model *m, const fit_work *work, const char *path)
+/* What a model's file says of it; borrows everything. */
+static void describe_model(const run *r, const fit_work *work, const char *options_json, adze_model_info *info)
 {
-    adze_status st = ADZE_OK;
-    adze_text options = ADZE_TEXT_EMPTY;
-    adze_model_writer *w = NULL;
-    TRY(run_record_options_json(r->method_options, &options));
-    adze_model_info info = {
+    *info = (adze_model_info){
         .method = r->method->name,
         .class_name = work->name,
         .classes = work->classes,
         .n_classes = work->n_classes,
         .dataset = adze_layout_name(adze_dataset_layout(r->data)),
-        .config_json = options.s,
+        .config_json = options_json,
         .backbone = r->backbone->name,
         .weights_sha256 = r->info->sha256,
         .weights_tag = r->info->tag,
@@ -264,8 +263,19 @@ static adze_status write_checkpoint(run *r, const adze_model *m, const fit_work 
         .resize_filter = "bilinear",
         .seed = adze_options_int(r->p->options, "seed"),
     };
-    memcpy(info.mean, r->info->mean, sizeof info.mean);
-    memcpy(info.std, r->info->std, sizeof info.std);
+    memcpy(info->mean, r->info->mean, sizeof info->mean);
+    memcpy(info->std, r->info->std, sizeof info->std);
+}
+
+/* Everything that the evaluator needs, written beside and then renamed. */
+static adze_status write_checkpoint(run *r, const adze_model *m, const fit_work *work, const char *path)
+{
+    adze_status st = ADZE_OK;
+    adze_text options = ADZE_TEXT_EMPTY;
+    adze_model_writer *w = NULL;
+    TRY(run_record_options_json(r->method_options, &options));
+    adze_model_info info;
+    describe_model(r, work, options.s, &info);
     TRY(adze_model_writer_create(&w, path, &info));
     adze_tensor_sink sink = { put_tensor, w };
     TRY(r->method->save(m, &sink));
@@ -366,29 +376,47 @@ done:
 
 static void key_and_text(adze_text *out, const char *key, const char *text)
 {
-    adze_text_printf(out, ", \"%s\": ", key);
+    adze_text_printf(out, "%s\"%s\": ", out->n_bytes > 1 ? ", " : "", key);
     adze_text_json(out, text);
 }
 
+static void classes_and_text(adze_text *out, const char *const *classes, int64_t n)
+{
+    adze_text list = ADZE_TEXT_EMPTY;
+    for (int64_t i = 0; i < n; i++) adze_text_printf(&list, "%s%s", i ? "," : "", classes[i]);
+    key_and_text(out, "classes", list.s ? list.s : "");
+    out->failed |= list.failed;
+    adze_text_destroy(&list);
+}
+
+static int64_t epochs_of(const run *r)
+{
+    const adze_options *o = r->p->options;
+    return adze_options_given(o, "epochs") ? adze_options_int(o, "epochs") : r->method->recipe->epochs;
+}
+
+static double rate_of(const run *r)
+{
+    const adze_options *o = r->p->options;
+    return adze_options_given(o, "lr") ? adze_options_real(o, "lr") : r->method->recipe->lr;
+}
+
 /* What decides about the result of a training: must agree when it is resumed. The pictures count by their bytes and order. */
-static adze_status training_config(const run *r, const fit_work *w, int64_t epochs, double lr, adze_text *out)
+static adze_status training_config(const run *r, const fit_work *w, adze_text *out)
 {
     adze_status st = run_record_options_json(r->method_options, out);
     if (st != ADZE_OK) return st;
     char pictures[ADZE_SHA256_HEX];
-    adze_text classes = ADZE_TEXT_EMPTY;
     adze_sha256_of(w->picture, (size_t)w->n * sizeof *w->picture, pictures);
     out->s[--out->n_bytes] = 0; /* the closing brace */
     adze_text_printf(out, "%s\"pictures\": %" PRId64 ", \"epochs\": %" PRId64 ", \"batch\": %" PRId64 ", \"lr\": %.17g, \"seed\": %" PRId64
                      ", \"size\": %" PRId64,
-                     out->n_bytes > 1 ? ", " : "", w->n, epochs, r->batch, lr, adze_options_int(r->p->options, "seed"), r->size);
+                     out->n_bytes > 1 ? ", " : "", w->n, epochs_of(r), r->batch, rate_of(r), adze_options_int(r->p->options, "seed"), r->size);
     key_and_text(out, "backbone", r->backbone->name);
     key_and_text(out, "weights_sha256", r->info->sha256);
     key_and_text(out, "precision", adze_options_string(r->p->options, "precision"));
     key_and_text(out, "device", adze_ctx_device(r->ctx));
-    for (int64_t i = 0; i < w->n_classes; i++) adze_text_printf(&classes, "%s%s", i ? "," : "", w->classes[i]);
-    key_and_text(out, "classes", classes.s ? classes.s : "");
-    adze_text_destroy(&classes);
+    classes_and_text(out, w->classes, w->n_classes);
     key_and_text(out, "pictures_sha256", pictures);
     if (w->textures) key_and_text(out, "textures_are", w->textures);
     adze_text_append(out, "}");
@@ -401,17 +429,14 @@ static adze_status train_model(run *r, adze_model *m, const fit_work *w, fit_res
     adze_status st = ADZE_OK;
     const adze_options *o = r->p->options;
     adze_text config = ADZE_TEXT_EMPTY;
-    const adze_recipe *recipe = r->method->recipe;
-    int64_t epochs = adze_options_given(o, "epochs") ? adze_options_int(o, "epochs") : recipe->epochs;
-    double lr = adze_options_given(o, "lr") ? adze_options_real(o, "lr") : recipe->lr;
     bool dry = adze_options_flag(o, "dry-run") || adze_options_flag(o, "print-plan");
     trainer_cache cache = r->cache;
     cache.picture = w->picture;
-    if (!dry) TRY(training_config(r, w, epochs, lr, &config));
+    if (!dry) TRY(training_config(r, w, &config));
     gradient_run_opts opts = {
         .p = r->p,
         .train = { .ctx = r->ctx, .method = r->method, .model = m, .items = w->items, .n = w->n, .H = r->size, .W = r->size,
-                   .batch = r->batch / ranks_count(r->ranks), .epochs = epochs, .lr = lr, .seed = (uint64_t)adze_options_int(o, "seed"),
+                   .batch = r->batch / ranks_count(r->ranks), .epochs = epochs_of(r), .lr = rate_of(r), .seed = (uint64_t)adze_options_int(o, "seed"),
                    .normalize = &r->normalize, .mean = r->info->mean, .std = r->info->std, .cache = cache, .ranks = r->ranks },
         .name = w->name, .folder = w->folder, .config_json = config.s, .resume = adze_options_flag(o, "resume"),
         .cache_auto = r->cache_auto,
@@ -432,15 +457,89 @@ done:
 /* Of several ranks only the first leaves traces. */
 static bool writes(const run *r) { return ranks_rank(r->ranks) == 0; }
 
-/* Refuses to overwrite a model, or a training that could be resumed. */
-static adze_status claim_folder(const run *r, const char *folder)
+/* What a model's file says of how it was made, as one JSON object. */
+static adze_status model_config(const adze_model_info *info, adze_text *out)
+{
+    size_t n = strlen(info->config_json);
+    adze_text_append_n(out, info->config_json, n > 0 ? n - 1 : 0); /* without the closing brace */
+    key_and_text(out, "method", info->method);
+    key_and_text(out, "backbone", info->backbone);
+    key_and_text(out, "weights_sha256", info->weights_sha256 ? info->weights_sha256 : "");
+    key_and_text(out, "precision", info->precision ? info->precision : "");
+    adze_text_printf(out, ", \"seed\": %" PRId64 ", \"size\": %" PRId64, info->seed, info->H);
+    classes_and_text(out, info->classes, info->n_classes);
+    adze_text_append(out, "}");
+    return adze_text_check(out, "configuration");
+}
+
+/* What differs between a model and one that this run would make; nothing is appended if nothing does. */
+static adze_status compare_model(const run *r, const fit_work *w, const char *path, adze_text *list)
+{
+    adze_status st = ADZE_OK;
+    adze_model_file *file = NULL;
+    adze_model_info now;
+    adze_text options = ADZE_TEXT_EMPTY, stored = ADZE_TEXT_EMPTY, wanted = ADZE_TEXT_EMPTY;
+    TRY(adze_model_file_open(&file, path));
+    TRY(run_record_options_json(r->method_options, &options));
+    describe_model(r, w, options.s, &now);
+    TRY(model_config(adze_model_file_info(file), &stored));
+    TRY(model_config(&now, &wanted));
+    TRY(adze_config_compare(path, stored.s, wanted.s, list));
+done:
+    adze_model_file_close(file);
+    adze_text_destroy(&options);
+    adze_text_destroy(&stored);
+    adze_text_destroy(&wanted);
+    return st;
+}
+
+static bool is_newer(const char *path, const char *than)
+{
+    struct stat a, b;
+    if (stat(path, &a) != 0 || stat(than, &b) != 0) return false;
+    return a.st_mtim.tv_sec != b.st_mtim.tv_sec ? a.st_mtim.tv_sec > b.st_mtim.tv_sec : a.st_mtim.tv_nsec > b.st_mtim.tv_nsec;
+}
+
+/* Whether the model at `path` is what --resume would end with. A state of training beside it knows best: the model may be an older one
+ * that a run with --force had not replaced yet when it was stopped. ADZE_EINPUT: made with another configuration. */
+static adze_status is_finished(const run *r, const fit_work *w, const char *path, bool *finished)
+{
+    adze_status st = ADZE_OK;
+    const bool force = adze_options_flag(r->p->options, "force");
+    adze_text config = ADZE_TEXT_EMPTY, list = ADZE_TEXT_EMPTY;
+    int64_t epoch;
+    char *state = adze_path_join(w->folder, "train.h5");
+    *finished = false;
+    REQUIRE(state, ADZE_ENOMEM, "no memory for a path");
+    if (r->method->recipe && adze_train_state_exists(state)) {
+        TRY(training_config(r, w, &config));
+        const adze_train_state expected = { .method = r->method->name, .class_name = w->name, .config_json = config.s };
+        TRY(adze_train_state_look(&expected, state, force, &list, &epoch));
+        *finished = epoch == epochs_of(r) && !is_newer(state, path);
+    } else {
+        TRY(compare_model(r, w, path, &list));
+        REQUIRE(!list.s || force, ADZE_EINPUT, "%s: made with another configuration: %s (--force makes it anew)", path, list.s);
+        *finished = !list.s;
+    }
+done:
+    adze_text_destroy(&config);
+    adze_text_destroy(&list);
+    adze_free(state);
+    return st;
+}
+
+/* Takes the folder of a model for this process; refuses to overwrite a model, or a training that could be resumed. */
+static adze_status claim_folder(const run *r, const char *folder, int *lock)
 {
     adze_status st = ADZE_OK;
     const adze_options *o = r->p->options;
     char *state = adze_path_join(folder, "train.h5");
     REQUIRE(state, ADZE_ENOMEM, "no memory for a path");
+    TRY(adze_folder_create(folder));
+    TRY(adze_folder_lock(folder, false, lock));
+    if (adze_options_flag(o, "resume")) goto done;
     TRY(adze_program_output(r->p, folder, "model.h5"));
-    REQUIRE(adze_options_flag(o, "resume") || adze_options_flag(o, "force") || !adze_file_exists(state), ADZE_EINVAL,
+    REQUIRE(adze_options_flag(o, "force") || !adze_file_exists(state), ADZE_EINVAL,
             "%s exists: go on with --resume, or overwrite it with --force", state);
 done:
     adze_free(state);
@@ -455,25 +554,28 @@ static adze_status fit_model(run *r, fit_work w)
     adze_text facts = ADZE_TEXT_EMPTY;
     fit_result result = { .finished = false };
     textures *pasted = NULL;
+    int lock = -1;
     const adze_options *o = r->p->options;
     bool dry = adze_options_flag(o, "dry-run") || adze_options_flag(o, "print-plan");
     double start = adze_clock_seconds();
     char *folder = adze_path_join(r->out ? r->out : ".", w.name), *path = folder ? adze_path_join(folder, "model.h5") : NULL;
     REQUIRE(path, ADZE_ENOMEM, "no memory for a path");
     w.folder = folder;
-    if (adze_options_flag(o, "resume") && adze_file_exists(path)) {
-        adze_log_write(&r->p->log, ADZE_LOG_INFO, "%s: %s exists, left as it is", w.name, path);
-        goto done;
-    }
-    if (!dry && writes(r)) {
-        TRY(claim_folder(r, folder));
-        adze_folder_remove_leftovers(folder);
-    }
+    if (!dry && writes(r)) TRY(claim_folder(r, folder, &lock));
     if (!dry && (r->method->recipe || r->cache.kind == CACHE_FILE)) {
         REQUIRE(w.picture = adze_malloc((size_t)w.n * sizeof *w.picture), ADZE_ENOMEM, "a table of %" PRId64 " pictures", w.n);
         TRY(adze_feature_pictures(w.items, w.n, w.picture));
     }
     TRY(open_textures(r, &w, &pasted));
+    if (!dry && adze_options_flag(o, "resume") && adze_file_exists(path)) {
+        bool finished;
+        TRY(is_finished(r, &w, path, &finished));
+        if (finished) {
+            adze_log_write(&r->p->log, ADZE_LOG_INFO, "%s: %s exists, left as it is", w.name, path);
+            goto done;
+        }
+    }
+    if (!dry && writes(r)) adze_folder_remove_leftovers(folder);
     TRY(create_model(r, pasted, &m));
     if (r->method->recipe) TRY(train_model(r, m, &w, &result));
     else TRY(gather_model(r, m, &w, &result));
@@ -492,6 +594,7 @@ done:
     textures_destroy(pasted);
     adze_text_destroy(&result.engines);
     adze_text_destroy(&facts);
+    adze_folder_unlock(lock);
     adze_free(w.picture);
     adze_free(folder);
     adze_free(path);
@@ -673,6 +776,38 @@ done:
     return st;
 }
 
+/* Writes run.json if there is something to say, also behind an interruption or failure, whose message it keeps. `failed`: some class did. */
+static adze_status leave_record(run *r, adze_status ended, bool failed)
+{
+    adze_status st = ADZE_OK;
+    char why[1024];
+    if (!writes(r) || (!r->record.classes.s && !failed)) return ended;
+    snprintf(why, sizeof why, "%s", adze_error_message());
+    if (!r->ctx) TRY(adze_program_device(r->p, &r->ctx));
+    TRY(run_record_write(&r->record, r->p, r->method_options, r->ctx, r->data, r->out));
+    if (ended != ADZE_OK) st = adze_fail(ended, "%s", why);
+done:
+    return st;
+}
+
+/* The classes one after the other, or all together, in this process. */
+static adze_status fit_here(run *r, const char *const *names, int64_t n)
+{
+    adze_status st = ADZE_OK;
+    const adze_options *o = r->p->options;
+    const bool dry = adze_options_flag(o, "dry-run");
+    TRY(adze_program_device(r->p, &r->ctx));
+    TRY(ranks_join_devices(r->ranks, r->ctx));
+    if (adze_options_flag(o, "joint")) return fit_joint(r, names, n);
+    for (int64_t i = 0; i < n; i++) {
+        TRY(fit_class(r, &names[i]));
+        if (adze_options_flag(o, "print-plan")) break; /* the same for every class */
+        if (!dry && i + 1 < n) TRY(leave_record(r, ADZE_OK, false)); /* whatever becomes of the next ones */
+    }
+done:
+    return st;
+}
+
 static adze_status fit_all(run *r)
 {
     adze_status st = ADZE_OK;
@@ -695,16 +830,9 @@ static adze_status fit_all(run *r)
     TRY(adze_dataset_open(&r->data, adze_options_string(o, "data"), NULL));
     TRY(chosen_classes(r, &names, &n));
     bool apart = adze_options_given(o, "jobs") && n > 0 && !dry && !adze_options_flag(o, "joint");
-    if (apart) TRY(fit_side_by_side(r, names, n, &worst, &failed)); /* before there are threads */
-    TRY(adze_program_device(r->p, &r->ctx));
-    TRY(ranks_join_devices(r->ranks, r->ctx));
-    if (adze_options_flag(o, "joint")) TRY(fit_joint(r, names, n));
-    else if (!apart)
-        for (int64_t i = 0; i < n; i++) {
-            TRY(fit_class(r, &names[i]));
-            if (adze_options_flag(o, "print-plan")) break; /* the same for every class */
-        }
-    if (!dry && writes(r)) TRY(run_record_write(&r->record, r->p, r->method_options, r->ctx, r->data, r->out));
+    st = apart ? fit_side_by_side(r, names, n, &worst, &failed) : fit_here(r, names, n);
+    if (!dry) st = leave_record(r, st, failed.s != NULL && st == ADZE_OK);
+    TRY(st);
     REQUIRE(!failed.s, worst, "failed: %s", failed.s);
 done:
     adze_text_destroy(&failed);

@@ -24,6 +24,7 @@
 /* Collected while the run goes on; zero-initialised = empty. */
 typedef struct {
     adze_text fields, classes; /* JSON members so far */
+    adze_text manifest;        /* JSON; empty until it is known */
 } run_record;
 
 void run_record_destroy(run_record *r);
@@ -40,7 +41,8 @@ void run_record_class(run_record *r, const char *name, int64_t n_images, double 
 void run_record_join(run_record *r, const char *classes);
 /* {"key": value, ...} of every option; numbers and flags unquoted, unset ones null. */
 adze_status run_record_options_json(const adze_options *o, adze_text *out);
-/* Writes OUT/run.json. Reads every training picture and mask once for the manifest hash. */
+/* Writes OUT/run.json. The classes of an earlier record there that this run has not made stay, each with the command that made it, as long
+ * as their models do. The first call reads every picture and mask once for the manifest hash; null, with a warning, if one cannot be read. */
 adze_status run_record_write(run_record *r, const adze_program *p, const adze_options *method_options, const adze_ctx *ctx,
                              const adze_dataset *data, const char *out);
 

@@ -4,14 +4,14 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <jansson.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "checkpoints/hdf5_file.h"
 #include "core/file.h"
 #include "core/memory.h"
+#include "train/config_compare.h"
 
 static const char format[] = "adze-train-state";
 enum { FORMAT_VERSION = 1 };
@@ -249,33 +249,24 @@ done:
     return st;
 }
 
-static adze_status parse_config(json_t **out, const char *text, adze_status code, const char *whose)
-{
-    json_error_t why;
-    *out = json_loads(text, JSON_REJECT_DUPLICATES, &why);
-    if (json_is_object(*out)) return ADZE_OK;
-    json_decref(*out);
-    *out = NULL;
-    return adze_fail(code, "%s: the configuration is no JSON object", whose);
-}
-
 adze_status adze_train_state_write(const adze_train_state *s, const char *path)
 {
     adze_status st = ADZE_OK;
     adze_h5 *h = NULL;
-    json_t *config = NULL;
-    TRY(parse_config(&config, s->config_json, ADZE_EINVAL, path));
+    TRY(adze_config_check(s->config_json, ADZE_EINVAL, path));
     TRY(adze_h5_create(&h, path));
     TRY(write_all(h, s));
     TRY(keep_previous(path));
     TRY(adze_h5_commit(h));
 done:
-    json_decref(config);
     adze_h5_destroy(h);
     return st;
 }
 
 /* ---- reading ---- */
+
+/* Before a warning: they stand in lines. */
+static const char *line_break(const adze_text *warnings) { return warnings->n_bytes ? "\n" : ""; }
 
 static adze_status check_tensor(const adze_h5 *h, const adze_train_state *s, const char *file, const char *folder, int i)
 {
@@ -367,49 +358,17 @@ done:
     return st;
 }
 
-static void describe(adze_text *t, const json_t *value)
-{
-    char *s = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
-    adze_text_append(t, s ? s : "nothing");
-    free(s);
-}
-
-/* Appends "key = a, now b" for every key that differs; returns their number. */
-static int differences(const json_t *stored, const json_t *now, adze_text *t)
-{
-    int n = 0;
-    for (int pass = 0; pass < 2; pass++) {
-        const char *key;
-        json_t *value;
-        json_object_foreach((json_t *)(pass ? now : stored), key, value) {
-            const json_t *a = json_object_get(stored, key), *b = json_object_get(now, key);
-            if ((pass && a) || (b && json_equal((json_t *)a, (json_t *)b))) continue;
-            adze_text_printf(t, "%s%s = ", n++ ? "; " : "", key);
-            describe(t, a);
-            adze_text_append(t, ", now ");
-            describe(t, b);
-        }
-    }
-    return n;
-}
-
-static adze_status check_config(adze_h5 *h, const adze_train_state *s, const char *file, bool force, adze_text *warnings)
+static adze_status check_config(adze_h5 *h, const char *config_json, const char *file, bool force, adze_text *warnings)
 {
     adze_status st = ADZE_OK;
     char *text = NULL;
-    json_t *stored = NULL, *now = NULL;
     adze_text list = ADZE_TEXT_EMPTY;
     TRY(adze_h5_read_string(h, "/config", &text));
-    TRY(parse_config(&stored, text, ADZE_EINPUT, file));
-    TRY(parse_config(&now, s->config_json, ADZE_EINVAL, file));
-    int n = differences(stored, now, &list);
-    TRY(adze_text_check(&list, "a comparison of configurations"));
-    REQUIRE(n == 0 || force, ADZE_EINPUT, "%s: made with another configuration: %s (--force goes on all the same)", file, list.s);
-    if (n > 0) adze_text_printf(warnings, "%s: made with another configuration: %s\n", file, list.s);
+    TRY(adze_config_compare(file, text, config_json, &list));
+    REQUIRE(!list.s || force, ADZE_EINPUT, "%s: made with another configuration: %s (--force goes on all the same)", file, list.s);
+    if (list.s) adze_text_printf(warnings, "%s%s: made with another configuration: %s", line_break(warnings), file, list.s);
 done:
     adze_text_destroy(&list);
-    json_decref(stored);
-    json_decref(now);
     adze_free(text);
     return st;
 }
@@ -460,18 +419,28 @@ done:
     return st;
 }
 
-static adze_status read_all(adze_h5 *h, adze_train_state *s, const char *file, bool force, adze_text *warnings)
+/* What kind of file it is, and of which run. */
+static adze_status check_head(adze_h5 *h, const adze_train_state *s, const char *file, bool force, adze_text *warnings)
 {
     adze_status st = ADZE_OK;
-    float *x = NULL;
-    int64_t version, n = largest(s->params);
+    int64_t version;
     TRY(expect_text(h, file, "format", format));
     TRY(adze_h5_get_int(h, "/", "format_version", &version));
     REQUIRE(version == FORMAT_VERSION, ADZE_EINPUT, "%s: format version %" PRId64 ", this program reads %d", file, version,
             FORMAT_VERSION);
     TRY(expect_text(h, file, "method", s->method));
     TRY(expect_text(h, file, "class", s->class_name));
-    TRY(check_config(h, s, file, force, warnings));
+    TRY(check_config(h, s->config_json, file, force, warnings));
+done:
+    return st;
+}
+
+static adze_status read_all(adze_h5 *h, adze_train_state *s, const char *file, bool force, adze_text *warnings)
+{
+    adze_status st = ADZE_OK;
+    float *x = NULL;
+    int64_t n = largest(s->params);
+    TRY(check_head(h, s, file, force, warnings));
     TRY(check_model(h, s, file));
     for (int k = 0; k < s->n_optims; k++) TRY(visit_optim(h, s, file, s->optim[k], NULL));
     TRY(visit_numbers(h, s, file, false));
@@ -495,7 +464,7 @@ static adze_status open_newest(adze_h5 **h, const char *path, const char *previo
     adze_status st = adze_h5_open(h, path, NULL);
     *used = path;
     if (st != ADZE_EINPUT || !adze_file_exists(previous)) return st;
-    adze_text_printf(warnings, "%s; going on from %s\n", adze_error_message(), previous);
+    adze_text_printf(warnings, "%s%s; going on from %s", line_break(warnings), adze_error_message(), previous);
     st = adze_h5_open(h, previous, NULL);
     *used = previous;
     return st == ADZE_EINPUT ? adze_fail_prefix(st, "%s and its predecessor cannot be read", path) : st;
@@ -510,6 +479,23 @@ adze_status adze_train_state_read(adze_train_state *s, const char *path, bool fo
     REQUIRE(previous, ADZE_ENOMEM, "%s: no memory for a name", path);
     TRY(open_newest(&h, path, previous, &used, warnings));
     TRY(read_all(h, s, used, force, warnings));
+    TRY(adze_text_check(warnings, "warnings"));
+done:
+    adze_h5_destroy(h);
+    adze_free(previous);
+    return st;
+}
+
+adze_status adze_train_state_look(const adze_train_state *s, const char *path, bool force, adze_text *warnings, int64_t *epoch)
+{
+    adze_status st = ADZE_OK;
+    adze_h5 *h = NULL;
+    const char *used;
+    char *previous = previous_path(path);
+    REQUIRE(previous, ADZE_ENOMEM, "%s: no memory for a name", path);
+    TRY(open_newest(&h, path, previous, &used, warnings));
+    TRY(check_head(h, s, used, force, warnings));
+    TRY(adze_h5_get_int(h, "/", "epoch", epoch));
     TRY(adze_text_check(warnings, "warnings"));
 done:
     adze_h5_destroy(h);

@@ -72,6 +72,10 @@ adze_status adze_train_state_write(const adze_train_state *s, const char *path);
  * not fit; a key of the configuration with another value, named, unless `force`: then it is a line in `warnings`. */
 adze_status adze_train_state_read(adze_train_state *s, const char *path, bool force, adze_text *warnings);
 
+/* Without reading the numbers: whether the file is one of this run, as above (of `s` only method, class_name and config_json are
+ * looked at), and how many epochs are done. */
+adze_status adze_train_state_look(const adze_train_state *s, const char *path, bool force, adze_text *warnings, int64_t *epoch);
+
 /* True if there is a file to read, newest or previous. */
 bool adze_train_state_exists(const char *path);
 

@@ -53,8 +53,42 @@ rm run/product_02/model.h5
 expect 0 '*product_01: *exists, left as it is*product_02: bank of *' adze-train "${model[@]}" --data toy --out run --resume
 [ "$before" = "$(stat -c %Y.%i run/product_01/model.h5)" ] || complain "--resume wrote a finished class again"
 same run/product_02/model.h5 wanted.h5
+# What it would make otherwise is refused by name.
+expect 3 '*run/product_01/model.h5: made with another configuration: coreset = 0.2, now 0.3 (--force*' \
+  adze-train "${model[@]/%=0.2/=0.3}" --data toy --out run --resume
+expect 3 '*another configuration: seed = 42, now 43 (*' adze-train "${model[@]}" --data toy --out run --resume --seed 43
 expect 2 '*--class: product_01 twice*' adze-train "${model[@]}" --data toy --class product_01,product_02,product_01 --out twice
 expect 2 '*--class: product_01 twice*' adze-eval --model run --data toy --class product_01 --class product_01 --out twice
+
+# The record keeps the classes that other commands made, each with its command, as long as their models are there.
+recorded() { # RUN CLASS...: the classes of run.json, in this order
+  local run=$1
+  shift
+  [ "$(sed -n 's/^    "\([a-z0-9_]*\)": {"images".*/\1/p' $run/run.json | xargs)" = "$*" ] || complain "$run/run.json: want the classes $*: $(cat $run/run.json)"
+}
+recorded run product_01 product_02
+grep -q '"product_01": .*"command": "adze-train .* --out run", "finished": "20' run/run.json || complain "run.json does not say what made product_01"
+expect 0 '*' adze-train "${model[@]}" --data toy --class product_02 --out parts --log quiet
+expect 0 '*' adze-train "${model[@]}" --data toy --class product_01 --out parts --log quiet
+recorded parts product_02 product_01
+cp parts/run.json before.json
+expect 0 '*left as it is*' adze-train "${model[@]}" --data toy --class product_01 --out parts --resume
+same before.json parts/run.json
+rm parts/product_02/model.h5
+expect 0 '*' adze-train "${model[@]}" --data toy --class product_01 --out parts --force --log quiet
+recorded parts product_01
+# A class that fails takes neither the record nor the models of those before it along; a picture that nobody asked for does not, either.
+cp -r toy spoilt && printf 'no picture' >spoilt/product_02/train/good/000.png
+expect 3 '*product_02/train/good/000.png*' adze-train "${model[@]}" --data spoilt --out spoilt-run
+recorded spoilt-run product_01
+mkdir -p visa/split_csv && cp -r toy/product_01 toy/product_02 visa/
+{
+  echo object,split,label,image,mask
+  for i in 0 1 2 3; do echo "product_01,train,normal,product_01/train/good/00$i.png,"; done
+  echo product_02,train,normal,product_02/missing.png,
+} >visa/split_csv/1cls.csv
+expect 0 '*run.json has no manifest*product_02/missing.png*' adze-train "${model[@]}" --data visa --class product_01 --out visa-run
+grep -q '"manifest_sha256": null' visa-run/run.json || complain "visa-run/run.json: $(cat visa-run/run.json)"
 
 # One checkpoint and a whole data set: the classes that it was made for; others when they are asked for, with a note.
 expect 0 '*| product?_01 |*' adze-eval --model run/product_01/model.h5 --data toy --out single --heatmaps=no --log quiet

@@ -118,6 +118,27 @@ same_as_whole damaged
 expect 0 '' "${tiny[@]}" --out stopped --resume
 same_as_whole stopped
 
+# An old model does not pass for what a run with --force was about to make; nor does a shorter training for a longer one.
+cp -r whole anew
+expect 130 '*' env ADZE_TINY_STOP=4 "${tiny[@]}" --seed 7 --out anew --force
+same whole/product_01/model.h5 anew/product_01/model.h5
+expect 0 '' "${tiny[@]}" --seed 7 --out anew --resume
+same other/product_01/model.h5 anew/product_01/model.h5
+expect 0 '*left as it is*' "${tiny[@]}" --seed 7 --out anew --resume --log text
+expect 3 '*train.h5: made with another configuration: epochs = 40, now 50 (*' "${tiny[@]}" --seed 7 --out anew --resume --epochs 50
+expect 3 '*train.h5: made with another configuration: *seed = 7, now 42*' "${tiny[@]}" --out anew --resume
+
+# Two at once in one folder: the first one has it.
+"${tiny[@]}" --out shared --epochs 4000 2>err.txt &
+pid=$!
+until_rows shared/product_01/train.csv 1
+for how in --resume --force ''; do expect 4 '*shared/product_01: another process is writing there*' "${tiny[@]}" --out shared --epochs 4000 $how; done
+kill -INT $pid
+wait $pid
+code=$?
+[ $code = 130 ] || complain "two at once: the first one ended with $code: $(cat err.txt)"
+opens shared/product_01/train.h5 || complain "two at once: train.h5 does not open"
+
 # Killed at random moments, which spread over runs of several resumptions each.
 RANDOM=${ADZE_TEST_SEED:-42}
 kills=0 ends=0 had_state=0
