@@ -26,7 +26,8 @@ typedef struct {
 
 coupling_sizes adze_coupling_sizes(const adze_call *c);
 
-/* out[1] keeps the hidden layer (R,M), behind its ReLU, and the subnet's output (R,C) for the way back. */
+/* out[1] keeps the hidden layer (R,M), behind its ReLU, and the subnet's output (R,C) for the way back. Kernels of a pair may keep
+ * the hidden layer in another form of at most that size. */
 static inline float *adze_coupling_hidden(const adze_call *c) { return c->out[1].data; }
 static inline float *adze_coupling_subnet(const adze_call *c, const coupling_sizes *s) { return c->out[1].data + s->R * s->M; }
 

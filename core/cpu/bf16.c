@@ -36,9 +36,4 @@ void adze_bf16_convert(const float *x, int64_t n, uint16_t *y)
     for (int64_t at = 0; at < n; at += CHUNK) convert(x + at, n - at < CHUNK ? n - at : CHUNK, y + at);
 }
 
-void adze_bf16_convert_columns(const float *x, int64_t rows, int64_t n, int64_t ldx, uint16_t *y, int64_t ldy)
-{
-    const converter convert = best_converter();
-#pragma omp parallel for schedule(static) if (rows * n > CHUNK)
-    for (int64_t r = 0; r < rows; r++) convert(x + r * ldx, n, y + r * ldy);
-}
+void adze_bf16_convert_row(const float *x, int64_t n, uint16_t *y) { best_converter()(x, n, y); }

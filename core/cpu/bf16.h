@@ -31,8 +31,8 @@ static inline float adze_bf16_value(uint16_t h)
 
 /* Rounds n elements, on OpenMP's threads; the same bits as adze_bf16_round() with and without the instruction for it. */
 void adze_bf16_convert(const float *x, int64_t n, uint16_t *y);
-/* The same for the first n columns of rows of ldx floats, into rows of ldy. */
-void adze_bf16_convert_columns(const float *x, int64_t rows, int64_t n, int64_t ldx, uint16_t *y, int64_t ldy);
+/* The same on the calling thread alone. */
+void adze_bf16_convert_row(const float *x, int64_t n, uint16_t *y);
 
 #ifdef __cplusplus
 }

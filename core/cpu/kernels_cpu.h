@@ -15,30 +15,25 @@ adze_status adze_onednn_open(void **state);
 void adze_onednn_close(void *state);
 const char *adze_onednn_version(void);
 extern const adze_kernel adze_onednn_conv2d, adze_onednn_pool2d, adze_onednn_linear, adze_onednn_conv_transpose2d;
-/* c (m,n) = a b, or += with `add`; a is stored (k,m) and b (n,k) where ta and tb say so; ld: floats from row to row. */
-adze_status adze_onednn_gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, bool add,
-                             float *c, int64_t ldc);
-/* For prepare: what the library makes at its first product, 8 MB of code, is then there when memory is announced. */
-adze_status adze_onednn_gemm_begin(void);
-
-/* A product c (m,n) = a b with operands in bfloat16 and float32 sums, prepared for its shape. a (m,k) and b (k,n) are stored as above;
- * a and c without gaps unless ldc says otherwise. */
+/* A product c (m,n) = a b with float32 sums, prepared for its shape. a is stored (k,m) and b (n,k) where ta and tb say so;
+ * ld: numbers from row to row, a has no gaps. */
 typedef struct {
     int64_t m, n, k;
     bool ta, tb;
     int64_t ldb, ldc;
-    bool packed; /* b is float32, rounded and brought into the library's own layout when it changes */
-    bool add;    /* c += */
-    bool relu;   /* c = relu(a b + bias), bias (n) float32 */
+    bool bf16;     /* a and b are bfloat16, not float32 */
+    bool bf16_out; /* so is c, rounded at the end */
+    bool packed;   /* b is float32, brought into the library's own layout, and rounded with bf16, when it changes */
+    bool add;      /* c += */
+    bool bias;     /* bias (n), float32, is added to each row */
+    bool relu;     /* at the end */
 } adze_onednn_product_opts;
 typedef struct adze_onednn_product adze_onednn_product; /* opaque: owns the packed b */
 adze_status adze_onednn_product_create(adze_onednn_product **out, const adze_ctx *ctx, const adze_onednn_product_opts *opts);
 void adze_onednn_product_destroy(adze_onednn_product *q);
 size_t adze_onednn_product_scratch_bytes(const adze_onednn_product *q);
-/* Packs b unless it was packed at this version, which is not 0. */
-adze_status adze_onednn_product_pack(adze_onednn_product *q, const float *b, uint64_t version);
-/* b: NULL if packed; bias: NULL without relu. */
-adze_status adze_onednn_product_run(const adze_onednn_product *q, const uint16_t *a, const uint16_t *b, const float *bias, float *c, void *scratch);
+/* version: of a packed b, not 0; at the same one as the last time it is not packed anew. bias: NULL without. */
+adze_status adze_onednn_product_run(adze_onednn_product *q, const void *a, const void *b, uint64_t version, const float *bias, void *c, void *scratch);
 /* Gradients of conv2d and conv_transpose2d. */
 extern const adze_kernel adze_onednn_conv_backward;
 /* The same with operands rounded to bfloat16: they accept calls of a context with that precision only. */
@@ -65,6 +60,8 @@ extern const adze_kernel adze_cpu_bilinear, adze_cpu_bilinear_backward, adze_cpu
 extern const adze_kernel adze_cpu_cosine, adze_cpu_cosine_backward;
 /* coupling_cpu.c */
 extern const adze_kernel adze_cpu_coupling, adze_cpu_coupling_backward, adze_cpu_coupling_bf16, adze_cpu_coupling_backward_bf16;
+/* flow_logp_cpu.c */
+extern const adze_kernel adze_cpu_flow_logp, adze_cpu_flow_logp_backward;
 /* gemm_cpu.c */
 extern const adze_kernel adze_cpu_matmul, adze_cpu_matmul_backward, adze_cpu_linear_backward;
 /* Sums of dy's gradient (rows,M) over the rows into that of a bias (M). */

@@ -491,23 +491,6 @@ const adze_kernel adze_onednn_linear_bf16 = {
     .name = "onednn-bf16", .accepts = linear_bf16_accepts, .prepare = linear_bf16_prepare, .run = linear_run, .release = release,
 };
 
-/* ---- plain products ---- */
-
-adze_status adze_onednn_gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, bool add,
-                             float *c, int64_t ldc)
-{
-    return check(dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, 1.0f, a, lda, b, ldb, add ? 1.0f : 0.0f, c, ldc), "product");
-}
-
-adze_status adze_onednn_gemm_begin(void)
-{
-    enum { N = 16 };
-    float a[N * N] = { 0.0f }, c[N * N] = { 0.0f };
-    adze_status st = ADZE_OK;
-    for (int way = 0; way < 6 && st == ADZE_OK; way++) st = adze_onednn_gemm(way % 3 == 1, way % 3 == 2, N, N, N, a, N, a, N, way > 2, c, N);
-    return st;
-}
-
 /* ---- gradients of convolutions and transposed convolutions ---- */
 
 /* Both gradients of one convolution: towards x and towards the weights (with the bias). */
@@ -858,9 +841,9 @@ static void release_bf16_products(adze_call *c)
     c->state = NULL;
 }
 
-/* dst = src weights, or += ; with a bias relu(src weights + bias). `weights` is "any" where the primitive chooses their layout. */
+/* dst = src weights + bias, or += ; then ReLU where wanted. `weights` is "any" where the primitive chooses their layout; bias may be NULL. */
 static adze_status product_start(const onednn *e, const dnnl_memory_desc_t *src, const dnnl_memory_desc_t *weights, const dnnl_memory_desc_t *bias,
-                                 const dnnl_memory_desc_t *dst, bool add, prepared **p, dnnl_primitive_desc_t *pd)
+                                 const dnnl_memory_desc_t *dst, bool add, bool relu, prepared **p, dnnl_primitive_desc_t *pd)
 {
     adze_status st = ADZE_OK;
     dnnl_primitive_attr_t attr = NULL;
@@ -870,7 +853,7 @@ static adze_status product_start(const onednn *e, const dnnl_memory_desc_t *src,
     TRY(user_scratchpad(&attr));
     TRY(check(dnnl_post_ops_create(&ops), "post-ops"));
     if (add) TRY(check(dnnl_post_ops_append_sum(ops, 1.0f), "post-ops"));
-    if (bias) TRY(check(dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_relu, 0.0f, 0.0f), "post-ops"));
+    if (relu) TRY(check(dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_relu, 0.0f, 0.0f), "post-ops"));
     TRY(check(dnnl_primitive_attr_set_post_ops(attr, ops), "post-ops"));
     TRY(start(e, "matmul", &desc, attr, src, dst, p, pd));
     TRY(add_scratch_arg(*p, e, *pd, scratch_of(*pd)));
@@ -897,7 +880,7 @@ static adze_status prepare_product(adze_call *c, bf16_products *s, int i, matrix
     int rank = y.batch > 1 ? 3 : 2;
     dnnl_memory_desc_t src = matrix_md(&a, dnnl_bf16, rank), weights = matrix_md(&b, dnnl_bf16, rank), dst = matrix_md(&y, dnnl_f32, rank);
     size_t n_bytes;
-    TRY(product_start(e, &src, &weights, NULL, &dst, add, &s->p[i], &pd));
+    TRY(product_start(e, &src, &weights, NULL, &dst, add, false, &s->p[i], &pd));
     TRY(add_arg(s->p[i], e, DNNL_ARG_WEIGHTS, &weights, DNNL_MEMORY_NONE));
     n_bytes = scratch_of(pd);
     if (n_bytes > c->scratch_bytes) c->scratch_bytes = n_bytes;
@@ -961,7 +944,7 @@ const adze_kernel adze_onednn_products_bf16 = {
     .release = release_bf16_products,
 };
 
-/* ---- single products in bfloat16, for kernels that are made of several ---- */
+/* ---- single products, for kernels that are made of several ---- */
 
 struct adze_onednn_product {
     const onednn *e;
@@ -985,10 +968,12 @@ adze_status adze_onednn_product_create(adze_onednn_product **out, const adze_ctx
     *out = NULL;
     REQUIRE(q, ADZE_ENOMEM, "product: host bytes");
     q->e = ctx->state;
-    dnnl_memory_desc_t a = rows_md(o->m, o->k, o->ta, o->ta ? o->m : o->k, dnnl_bf16), c = rows_md(o->m, o->n, false, o->ldc, dnnl_f32);
-    dnnl_memory_desc_t b = rows_md(o->k, o->n, o->tb, o->ldb, o->packed ? dnnl_f32 : dnnl_bf16), bias = rows_md(1, o->n, false, o->n, dnnl_f32), any = b;
-    if (o->packed) dnnl_memory_desc_init_by_tag(&any, 2, b.dims, dnnl_bf16, dnnl_format_tag_any);
-    TRY(product_start(q->e, &a, &any, o->relu ? &bias : NULL, &c, o->add, &q->p, &pd));
+    const dnnl_data_type_t type = o->bf16 ? dnnl_bf16 : dnnl_f32;
+    dnnl_memory_desc_t a = rows_md(o->m, o->k, o->ta, o->ta ? o->m : o->k, type), bias = rows_md(1, o->n, false, o->n, dnnl_f32);
+    dnnl_memory_desc_t b = rows_md(o->k, o->n, o->tb, o->ldb, o->packed ? dnnl_f32 : type), any = b;
+    dnnl_memory_desc_t c = rows_md(o->m, o->n, false, o->ldc, o->bf16_out ? dnnl_bf16 : dnnl_f32);
+    if (o->packed) dnnl_memory_desc_init_by_tag(&any, 2, b.dims, type, dnnl_format_tag_any);
+    TRY(product_start(q->e, &a, &any, o->bias ? &bias : NULL, &c, o->add, o->relu, &q->p, &pd));
     q->scratch_bytes = scratch_of(pd);
     if (o->packed) TRY(prepare_weights(q->p, q->e, &b, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), NULL));
     else TRY(add_arg(q->p, q->e, DNNL_ARG_WEIGHTS, &b, DNNL_MEMORY_NONE));
@@ -1009,20 +994,20 @@ void adze_onednn_product_destroy(adze_onednn_product *q)
 
 size_t adze_onednn_product_scratch_bytes(const adze_onednn_product *q) { return q->scratch_bytes; }
 
-adze_status adze_onednn_product_pack(adze_onednn_product *q, const float *b, uint64_t version)
+adze_status adze_onednn_product_run(adze_onednn_product *q, const void *a, const void *b, uint64_t version, const float *bias, void *c, void *scratch)
 {
-    if (q->p->version == version) return ADZE_OK;
-    adze_status st = pack_weights(q->p, q->e, b);
-    if (st == ADZE_OK) q->p->version = version;
+    adze_status st = ADZE_OK;
+    prepared *p = q->p;
+    if (p->pack && p->version != version) {
+        TRY(pack_weights(p, q->e, b));
+        p->version = version;
+    }
+    set_handle(p, DNNL_ARG_SRC, (void *)a);
+    if (!p->pack) set_handle(p, DNNL_ARG_WEIGHTS, (void *)b);
+    set_handle(p, DNNL_ARG_BIAS, (void *)bias);
+    set_handle(p, DNNL_ARG_DST, c);
+    set_handle(p, DNNL_ARG_SCRATCHPAD, scratch);
+    TRY(execute_on(q->e, p, "matmul"));
+done:
     return st;
-}
-
-adze_status adze_onednn_product_run(const adze_onednn_product *q, const uint16_t *a, const uint16_t *b, const float *bias, float *c, void *scratch)
-{
-    set_handle(q->p, DNNL_ARG_SRC, (void *)a);
-    if (!q->p->pack) set_handle(q->p, DNNL_ARG_WEIGHTS, (void *)b);
-    set_handle(q->p, DNNL_ARG_BIAS, (void *)bias);
-    set_handle(q->p, DNNL_ARG_DST, c);
-    set_handle(q->p, DNNL_ARG_SCRATCHPAD, scratch);
-    return execute_on(q->e, q->p, "matmul");
 }
