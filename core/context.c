@@ -9,20 +9,22 @@
 #include "core/backend_load.h"
 #include "core/memory.h"
 
-/* "cuda", "cuda:N", "cusim" */
+/* "cuda", "cuda:N", "cusim", "cusim:N" */
 static bool is_gpu(const char *device, int *index)
 {
     int length = 0;
+    const bool cuda = strncmp(device, "cuda", 4) == 0, cusim = strncmp(device, "cusim", 5) == 0;
+    const char *rest = device + (cuda ? 4 : 5);
     *index = 0;
-    if (strcmp(device, "cuda") == 0 || strcmp(device, "cusim") == 0) return true;
-    return sscanf(device, "cuda:%4d%n", index, &length) == 1 && device[length] == 0 && *index >= 0 && device[5] != '+';
+    if (!cuda && !cusim) return false;
+    return *rest == 0 || (sscanf(rest, ":%4d%n", index, &length) == 1 && rest[length] == 0 && *index >= 0 && rest[1] != '+');
 }
 
 static adze_status open_backend(adze_ctx *ctx, const char *device)
 {
     adze_status st = ADZE_OK;
     const adze_backend *backend = &adze_backend_cpu;
-    if (strcmp(device, "cpu") != 0) TRY(adze_backend_load(strcmp(device, "cusim") == 0 ? "cusim" : "cuda", &backend));
+    if (strcmp(device, "cpu") != 0) TRY(adze_backend_load(strncmp(device, "cusim", 5) == 0 ? "cusim" : "cuda", &backend));
     ctx->opts.device = backend->name;
     TRY(backend->open(ctx));
     ctx->backend = backend;

@@ -549,6 +549,7 @@ const char *adze_plan_first_nonfinite(adze_plan *plan)
     static _Thread_local char text[192];
     float *copy = NULL;
     snprintf(text, sizeof text, "no op");
+    if (plan->ctx->backend->begin(plan->ctx) != ADZE_OK) return text;
     for (int32_t s = 0; s < plan->n_steps && !plan->step[s].backward; s++) {
         const adze_call *c = &plan->step[s].call;
         int64_t n = adze_shape_count(&c->out[0].shape);
@@ -566,6 +567,7 @@ const char *adze_plan_first_nonfinite(adze_plan *plan)
         snprintf(text, sizeof text, "%s, step %" PRId32 " of the plan, output %s", label, s, adze_shape_text(&c->out[0].shape, shape));
         break;
     }
+    plan->ctx->backend->end(plan->ctx);
     adze_free(copy);
     return text;
 }

@@ -1,6 +1,11 @@
 /* backend_cuda.c - the cuda backend: opening a device, memory, recording, and the kernels per op, best first. Entry:
  * adze_backend_table(), the only symbol of the shared object. Built by nvcc's gcc as adze_cuda.so, and against the emulator in
  * tests/cusim as adze_cusim.so. */
+#ifdef ADZE_CUSIM
+#include <cuda.h>
+#else
+#include <dlfcn.h>
+#endif
 #include <nvtx3/nvToolsExt.h>
 #include <stdio.h>
 #include <string.h>
@@ -39,7 +44,9 @@ adze_status adze_cuda_go_to_device(const adze_cuda_state *s, int *before)
 
 void adze_cuda_go_back(const adze_cuda_state *s, int before)
 {
-    if (before != s->device) cudaSetDevice(before);
+    unsigned flags = 0;
+    int active = 0;
+    if (before != s->device && s->context_state(before, &flags, &active) == 0 && active) cudaSetDevice(before);
 }
 
 /* ---- memory ---- */
@@ -115,14 +122,39 @@ static void cuda_memory(const adze_ctx *ctx, adze_device_memory *m)
     adze_cuda_go_back(s, before);
 }
 
+/* Makes and ends a function of the table: `call` with the context's device as the thread's. */
+#define ON_DEVICE(ctx, call)                             \
+    const adze_cuda_state *state = adze_cuda_state_of(ctx); \
+    int before;                                          \
+    adze_status st = adze_cuda_go_to_device(state, &before); \
+    if (st != ADZE_OK) return st;                        \
+    st = (call);                                         \
+    adze_cuda_go_back(state, before);                    \
+    return st
+
 static adze_status cuda_clear(adze_ctx *ctx, void *p, size_t n_bytes)
 {
-    return adze_cuda_check(cudaMemsetAsync(p, 0, n_bytes, adze_cuda_stream(ctx)), "clearing");
+    ON_DEVICE(ctx, adze_cuda_check(cudaMemsetAsync(p, 0, n_bytes, state->stream), "clearing"));
 }
 
 static adze_status cuda_copy(adze_ctx *ctx, void *to, const void *from, size_t n_bytes)
 {
-    return adze_cuda_check(cudaMemcpyAsync(to, from, n_bytes, cudaMemcpyDeviceToDevice, adze_cuda_stream(ctx)), "a copy");
+    ON_DEVICE(ctx, adze_cuda_check(cudaMemcpyAsync(to, from, n_bytes, cudaMemcpyDeviceToDevice, state->stream), "a copy"));
+}
+
+static adze_status cuda_copy_if(adze_ctx *ctx, float *to, const float *from, int64_t n, const int32_t *when)
+{
+    ON_DEVICE(ctx, adze_cuda_copy_if(ctx, to, from, n, when));
+}
+
+static adze_status cuda_read(adze_ctx *ctx, void *to_host, const void *from, size_t n_bytes)
+{
+    ON_DEVICE(ctx, adze_cuda_read(ctx, to_host, from, n_bytes));
+}
+
+static adze_status cuda_letter_send(adze_ctx *ctx, void *box, int letter, const void *from)
+{
+    ON_DEVICE(ctx, adze_cuda_letter_send(ctx, box, letter, from));
 }
 
 /* ---- opening ---- */
@@ -132,7 +164,7 @@ static void cuda_close(adze_ctx *ctx)
     adze_cuda_state *s = adze_cuda_state_of(ctx);
     int before;
     if (!s) return;
-    if (adze_cuda_go_to_device(s, &before) == ADZE_OK) {
+    if (s->context_state && adze_cuda_go_to_device(s, &before) == ADZE_OK) {
         adze_cuda_ranks_close(ctx);
         conv_plan_close(ctx);
         matmul_lt_close(ctx);
@@ -147,16 +179,55 @@ static void cuda_close(adze_ctx *ctx)
     ctx->state = NULL;
 }
 
+#ifdef ADZE_CUSIM
+static adze_status find_driver(adze_cuda_state *s)
+{
+    s->context_state = cuDevicePrimaryCtxGetState;
+    return ADZE_OK;
+}
+#else
+/* The runtime, which is linked in, has loaded the driver; it has no call for this. */
+static adze_status find_driver(adze_cuda_state *s)
+{
+    s->driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    void *symbol = s->driver ? dlsym(s->driver, "cuDevicePrimaryCtxGetState") : NULL;
+    if (!symbol) return adze_fail(ADZE_EBACKEND, "device " BACKEND_NAME ": the driver cannot be asked: %s", dlerror());
+    memcpy(&s->context_state, &symbol, sizeof symbol);
+    return ADZE_OK;
+}
+#endif
+
+/* Why there is no device, in terms of what can be done about it. */
+static adze_status no_device(cudaError_t result)
+{
+    int driver = 0;
+    if (result != cudaErrorInsufficientDriver || cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
+        return adze_fail(ADZE_EBACKEND, "device " BACKEND_NAME ": no GPU here (%s); --device cpu works",
+                         result == cudaErrorInsufficientDriver ? "no NVIDIA driver" : cudaGetErrorString(result));
+    return adze_fail(ADZE_EBACKEND, "device " BACKEND_NAME ": the NVIDIA driver is for CUDA %d.%d, this build wants %d.%d: a newer driver, or a build with an "
+                     "older toolkit; --device cpu works",
+                     driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+}
+
+/* Kernels are built for some compute capabilities, and run on later ones. */
+static adze_status check_kernels(const adze_cuda_state *s)
+{
+    const cudaError_t result = adze_cuda_kernel_image();
+    if (result == cudaSuccess) return ADZE_OK;
+    cudaGetLastError();
+    return adze_fail(ADZE_EBACKEND, "device " BACKEND_NAME ":%d: %s is sm_%d%d, and this build has no kernels for it (%s): build with -DADZE_CUDA_ARCHS=%d%d",
+                     s->device, s->name, s->major, s->minor, cudaGetErrorString(result), s->major, s->minor);
+}
+
 static adze_status choose_device(adze_ctx *ctx, adze_cuda_state *s)
 {
     adze_status st = ADZE_OK;
     int count = 0;
     cudaError_t result = cudaGetDeviceCount(&count);
-    if (result != cudaSuccess) {
+    if (result != cudaSuccess || count == 0) {
         cudaGetLastError();
-        count = 0;
+        return no_device(result);
     }
-    REQUIRE(count > 0, ADZE_EBACKEND, "device " BACKEND_NAME ": no GPU here (%s); --device cpu works", cudaGetErrorString(result));
     REQUIRE(ctx->device_index < count, ADZE_EBACKEND, "device " BACKEND_NAME ":%d: there are %d, counted from 0", ctx->device_index, count);
     s->device = ctx->device_index;
     struct cudaDeviceProp p;
@@ -186,8 +257,10 @@ static adze_status cuda_open(adze_ctx *ctx)
     REQUIRE(s, ADZE_ENOMEM, BACKEND_NAME ": host bytes");
     ctx->state = s;
     TRY(choose_device(ctx, s));
+    TRY(find_driver(s));
     TRY(adze_cuda_go_to_device(s, &before));
-    st = make_streams(s);
+    st = check_kernels(s);
+    if (st == ADZE_OK) st = make_streams(s);
     adze_cuda_go_back(s, before);
 done:
     if (st != ADZE_OK) cuda_close(ctx);
@@ -244,6 +317,43 @@ static void cuda_forget(adze_ctx *ctx, void *recording)
     if (recording) cudaGraphExecDestroy((cudaGraphExec_t)recording);
 }
 
+/* ---- calls that are no operations ---- */
+
+static adze_status cuda_ranks_mean(adze_ctx *ctx, float *x, int64_t n) { ON_DEVICE(ctx, adze_cuda_ranks_mean(ctx, x, n)); }
+static adze_status cuda_optim_norm(adze_ctx *ctx, const adze_optim_norm *a) { ON_DEVICE(ctx, adze_cuda_optim_norm(ctx, a)); }
+static adze_status cuda_optim_update(adze_ctx *ctx, const adze_optim_update *u) { ON_DEVICE(ctx, adze_cuda_optim_update(ctx, u)); }
+static adze_status cuda_optim_judge(adze_ctx *ctx, const adze_optim_judge *a) { ON_DEVICE(ctx, adze_cuda_optim_judge(ctx, a)); }
+
+static adze_status cuda_bank_create(adze_ctx *ctx, void **bank, const float *rows_host, int64_t M, int64_t D, adze_knn_precision precision)
+{
+    ON_DEVICE(ctx, adze_cuda_bank_create(ctx, bank, rows_host, M, D, precision));
+}
+
+static adze_status cuda_bank_query(adze_ctx *ctx, const void *bank, const float *q, int64_t Q, int k, float *dist_host, int32_t *idx_host,
+                                   adze_bank_stats *stats)
+{
+    ON_DEVICE(ctx, adze_cuda_bank_query(ctx, bank, q, Q, k, dist_host, idx_host, stats));
+}
+
+static adze_status cuda_kcenter(adze_ctx *ctx, const float *x_host, int64_t N, int64_t d, int64_t K, const adze_kcenter_opts *opts, int64_t *picks_host,
+                                float *start_host, float *rest_host)
+{
+    ON_DEVICE(ctx, adze_cuda_kcenter(ctx, x_host, N, d, K, opts, picks_host, start_host, rest_host));
+}
+
+static adze_status cuda_map_post(adze_ctx *ctx, const float *x_host, int64_t B, int64_t h, int64_t w, int64_t H, int64_t W, double sigma,
+                                 bool align_corners, float *y_host)
+{
+    ON_DEVICE(ctx, adze_cuda_map_post(ctx, x_host, B, h, w, H, W, sigma, align_corners, y_host));
+}
+
+static adze_status cuda_noise(adze_ctx *ctx, const adze_noise *noise, float *x, int64_t n) { ON_DEVICE(ctx, adze_cuda_noise(ctx, noise, x, n)); }
+
+static adze_status cuda_normalize(adze_ctx *ctx, const unsigned char *rgb_host, int64_t n_pixels, const float *table_host, float *y)
+{
+    ON_DEVICE(ctx, adze_cuda_normalize(ctx, rgb_host, n_pixels, table_host, y));
+}
+
 static void cuda_enter(adze_ctx *ctx, const char *name)
 {
     (void)ctx;
@@ -265,7 +375,7 @@ static const adze_backend backend = {
     .alloc = adze_cuda_alloc,
     .free = adze_cuda_free,
     .write = adze_cuda_write,
-    .read = adze_cuda_read,
+    .read = cuda_read,
     .clear = cuda_clear,
     .copy = cuda_copy,
     .pin = adze_cuda_pin,
@@ -273,10 +383,10 @@ static const adze_backend backend = {
     .write_pinned = adze_cuda_write_pinned,
     .memory = cuda_memory,
     .reserve = adze_cuda_reserve,
-    .copy_if = adze_cuda_copy_if,
+    .copy_if = cuda_copy_if,
     .letters_create = adze_cuda_letters_create,
     .letters_destroy = adze_cuda_letters_destroy,
-    .letter_send = adze_cuda_letter_send,
+    .letter_send = cuda_letter_send,
     .letter_open = adze_cuda_letter_open,
     .begin = cuda_begin,
     .end = cuda_end,
@@ -287,22 +397,22 @@ static const adze_backend backend = {
     .forget = cuda_forget,
     .ranks_id = adze_cuda_ranks_id,
     .ranks_join = adze_cuda_ranks_join,
-    .ranks_mean = adze_cuda_ranks_mean,
+    .ranks_mean = cuda_ranks_mean,
     .enter = cuda_enter,
     .leave = cuda_leave,
-    .optim_norm = adze_cuda_optim_norm,
-    .optim_update = adze_cuda_optim_update,
-    .optim_judge = adze_cuda_optim_judge,
-    .bank_create = adze_cuda_bank_create,
+    .optim_norm = cuda_optim_norm,
+    .optim_update = cuda_optim_update,
+    .optim_judge = cuda_optim_judge,
+    .bank_create = cuda_bank_create,
     .bank_destroy = adze_cuda_bank_destroy,
-    .bank_query = adze_cuda_bank_query,
-    .kcenter = adze_cuda_kcenter,
+    .bank_query = cuda_bank_query,
+    .kcenter = cuda_kcenter,
     .bank_query_bytes = adze_cuda_bank_query_bytes,
     .kcenter_bytes = adze_cuda_kcenter_bytes,
     .map_post_bytes = adze_cuda_map_post_bytes,
-    .map_post = adze_cuda_map_post,
-    .noise = adze_cuda_noise,
-    .normalize = adze_cuda_normalize,
+    .map_post = cuda_map_post,
+    .noise = cuda_noise,
+    .normalize = cuda_normalize,
     .facts = adze_cuda_facts,
     .apart = { [ADZE_OP_conv2d] = true }, /* cuDNN does not say that a fused residual may be the output */
     .kernels = {

@@ -48,6 +48,8 @@ typedef struct {
     void *conv;   /* conv_plan.c; owned by it */
     void *matmul; /* matmul_lt.c; owned by it */
     void *ranks;  /* ranks_nccl.c; owned by it */
+    void *driver; /* dlopen's; stays loaded */
+    int (*context_state)(int device, unsigned *flags, int *active); /* of the driver */
 } adze_cuda_state;
 
 static inline adze_cuda_state *adze_cuda_state_of(const adze_ctx *ctx)
@@ -63,7 +65,8 @@ static inline cudaStream_t adze_cuda_stream(const adze_ctx *ctx)
 /* Reads and clears a CUDA result; ADZE_ENOMEM or ADZE_EBACKEND with "what: reason". */
 adze_status adze_cuda_check(cudaError_t result, const char *what);
 
-/* Makes the context's device the thread's one; the one before, for going back. */
+/* Makes the context's device the thread's one; the one before, for going back. Going back to a device that nobody uses is left out:
+ * since CUDA 12 it would give this process a context there, some hundred MB of every other rank's GPU. */
 adze_status adze_cuda_go_to_device(const adze_cuda_state *s, int *before);
 void adze_cuda_go_back(const adze_cuda_state *s, int before);
 
@@ -78,6 +81,9 @@ size_t adze_cuda_reserve_bytes(const adze_ctx *ctx, size_t n_bytes);
 /* Waits for all work before, and copies. */
 adze_status adze_cuda_read(adze_ctx *ctx, void *to_host, const void *from, size_t n_bytes);
 void adze_cuda_transfer_close(adze_ctx *ctx);
+
+/* Milliseconds that `repetitions` runs take when they are replayed, after one that warms up. What cannot be recorded is an error. */
+adze_status adze_cuda_time(adze_ctx *ctx, adze_status (*run)(void *user), void *user, int repetitions, float *ms);
 
 /* See core/backend.h. */
 adze_status adze_cuda_write_pinned(adze_ctx *ctx, void *to, const void *from_pinned, size_t n_bytes);

@@ -5,6 +5,7 @@
 
 #include "cuda/cuda_state.h"
 #include "cuda/kernels_cuda.h"
+#include "cuda/ranks_nccl.h"
 
 /* 13020 -> 13.2 */
 static void put_version(adze_backend_put put, void *user, const char *key, cudaError_t result, int version)
@@ -29,6 +30,7 @@ static void put_device(adze_backend_put put, void *user, int i)
         cudaSetDevice(before);
     }
     if (e != cudaSuccess) {
+        cudaGetLastError();
         put(user, key, cudaGetErrorString(e));
         return;
     }
@@ -49,6 +51,7 @@ void adze_cuda_facts(adze_backend_put put, void *user)
     put(user, "cuDNN", text);
     snprintf(text, sizeof text, "%zu.%zu.%zu", cublasLtGetVersion() / 10000, cublasLtGetVersion() / 100 % 100, cublasLtGetVersion() % 100);
     put(user, "cuBLASLt", text);
+    adze_cuda_ranks_facts(put, user);
     e = cudaGetDeviceCount(&count);
     if (e != cudaSuccess) {
         put(user, "devices", cudaGetErrorString(e));

@@ -3,6 +3,8 @@
 #ifndef ADZE_CUDA_KERNELS_CUDA_H
 #define ADZE_CUDA_KERNELS_CUDA_H
 
+#include <cuda_runtime.h>
+
 #include "core/backend.h"
 #include "core/op.h"
 #include "core/optim_step.h"
@@ -51,7 +53,8 @@ extern const adze_kernel adze_cuda_unfold, adze_cuda_unfold_backward;
 extern const adze_kernel adze_cuda_unit_product, adze_cuda_unit_product_backward;
 extern const adze_kernel adze_cuda_upfirdn_blur, adze_cuda_upfirdn_blur_backward;
 
-/* optimizer.cu */
+/* optimizer.cu; the first: whether this build has kernels for the thread's device */
+cudaError_t adze_cuda_kernel_image(void);
 adze_status adze_cuda_optim_norm(adze_ctx *ctx, const adze_optim_norm *a);
 adze_status adze_cuda_optim_update(adze_ctx *ctx, const adze_optim_update *u);
 adze_status adze_cuda_optim_judge(adze_ctx *ctx, const adze_optim_judge *a);

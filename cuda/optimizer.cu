@@ -145,6 +145,12 @@ adze_status adze_cuda_optim_update(adze_ctx *ctx, const adze_optim_update *u)
                            "optimiser step");
 }
 
+cudaError_t adze_cuda_kernel_image(void)
+{
+    cudaFuncAttributes of_one;
+    return cudaFuncGetAttributes(&of_one, (const void *)judge_kernel);
+}
+
 adze_status adze_cuda_optim_judge(adze_ctx *ctx, const adze_optim_judge *a)
 {
     static_assert(ADZE_OUTCOME_VALUES + ADZE_OUTCOME_NORMS <= 32, "one warp");

@@ -1,4 +1,4 @@
-/* ranks_nccl.c - means over processes with a GPU each. Entry: adze_cuda_ranks_join(), adze_cuda_ranks_mean().
+/* ranks_nccl.c - means over processes with a GPU each. Entry: adze_cuda_ranks_join(), adze_cuda_ranks_mean(), adze_cuda_ranks_facts().
  *
  * NCCL is loaded when the first id is asked for, so that nothing else needs it. Its all-reduce gives every rank the same bits; it is
  * queued on the context's stream, also while that is captured. Ranks that are left early are aborted: work that waits for the
@@ -11,8 +11,14 @@
 #include "cuda/cuda_state.h"
 
 #if __has_include(<nccl.h>)
-#include <dlfcn.h>
 #include <nccl.h>
+#include <stdio.h>
+
+#ifdef ADZE_CUSIM
+#include <cusim.h>
+#else
+#include <dlfcn.h>
+#endif
 
 typedef struct {
     void *library; /* stays loaded: it has threads of its own */
@@ -22,6 +28,7 @@ typedef struct {
     ncclResult_t (*comm_destroy)(ncclComm_t comm);
     ncclResult_t (*comm_abort)(ncclComm_t comm);
     const char *(*get_error_string)(ncclResult_t result);
+    ncclResult_t (*get_version)(int *version);
     ncclComm_t comm; /* owned */
 } ranks;
 
@@ -29,10 +36,13 @@ typedef struct {
 /* The emulator's functions lie in the same object. */
 static adze_status load(ranks *r)
 {
-    r->get_unique_id = ncclGetUniqueId, r->comm_init_rank = ncclCommInitRank, r->all_reduce = ncclAllReduce;
+    if (cusim_lacks("nccl")) return adze_fail(ADZE_EBACKEND, "several ranks on GPUs need NCCL 2: the emulator was told to have none");
+    r->get_version = ncclGetVersion, r->get_unique_id = ncclGetUniqueId, r->comm_init_rank = ncclCommInitRank, r->all_reduce = ncclAllReduce;
     r->comm_destroy = ncclCommDestroy, r->comm_abort = ncclCommAbort, r->get_error_string = ncclGetErrorString;
     return ADZE_OK;
 }
+
+static const char *path_of(const ranks *r) { return (void)r, "emulated"; }
 #else
 static adze_status load(ranks *r)
 {
@@ -41,7 +51,8 @@ static adze_status load(ranks *r)
         const char *name;
         void *to;
     } symbols[] = { { "ncclGetUniqueId", &r->get_unique_id }, { "ncclCommInitRank", &r->comm_init_rank }, { "ncclAllReduce", &r->all_reduce },
-                    { "ncclCommDestroy", &r->comm_destroy },  { "ncclCommAbort", &r->comm_abort },        { "ncclGetErrorString", &r->get_error_string } };
+                    { "ncclCommDestroy", &r->comm_destroy },  { "ncclCommAbort", &r->comm_abort },        { "ncclGetErrorString", &r->get_error_string },
+                    { "ncclGetVersion", &r->get_version } };
     r->library = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
     REQUIRE(r->library, ADZE_EBACKEND, "several ranks on GPUs need NCCL 2: %s", dlerror());
     for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++) {
@@ -51,6 +62,14 @@ static adze_status load(ranks *r)
     }
 done:
     return st;
+}
+
+static const char *path_of(const ranks *r)
+{
+    Dl_info info;
+    void *symbol;
+    memcpy(&symbol, &r->get_version, sizeof symbol);
+    return dladdr(symbol, &info) && info.dli_fname ? info.dli_fname : "libnccl.so.2";
 }
 #endif
 
@@ -116,10 +135,23 @@ void adze_cuda_ranks_close(adze_ctx *ctx)
     adze_cuda_state *s = adze_cuda_state_of(ctx);
     ranks *r = s->ranks;
     if (!r) return;
-    if (r->comm && cudaStreamQuery(s->stream) == cudaErrorNotReady) r->comm_abort(r->comm);
-    else if (r->comm) r->comm_destroy(r->comm);
+    if (r->comm && cudaStreamQuery(s->stream) != cudaSuccess) {
+        cudaGetLastError();
+        r->comm_abort(r->comm);
+    } else if (r->comm) r->comm_destroy(r->comm);
     adze_free(r);
     s->ranks = NULL;
+}
+
+void adze_cuda_ranks_facts(adze_backend_put put, void *user)
+{
+    ranks r = { .library = NULL };
+    char text[512];
+    int version = 0;
+    if (load(&r) != ADZE_OK) snprintf(text, sizeof text, "not found: %.400s", adze_error_message());
+    else if (r.get_version(&version) != ncclSuccess) snprintf(text, sizeof text, "%.400s: no version", path_of(&r));
+    else snprintf(text, sizeof text, "%d.%d.%d, %.400s", version / 10000, version / 100 % 100, version % 100, path_of(&r));
+    put(user, "NCCL", text);
 }
 
 #else
@@ -132,5 +164,6 @@ adze_status adze_cuda_ranks_join(adze_ctx *ctx, const unsigned char id[ADZE_RANK
 }
 adze_status adze_cuda_ranks_mean(adze_ctx *ctx, float *x, int64_t n) { return (void)ctx, (void)x, (void)n, none(); }
 void adze_cuda_ranks_close(adze_ctx *ctx) { (void)ctx; }
+void adze_cuda_ranks_facts(adze_backend_put put, void *user) { put(user, "NCCL", "was not there when adze was built"); }
 
 #endif

@@ -13,6 +13,8 @@ adze_status adze_cuda_ranks_id(adze_ctx *ctx, unsigned char id[ADZE_RANKS_ID_BYT
 adze_status adze_cuda_ranks_join(adze_ctx *ctx, const unsigned char id[ADZE_RANKS_ID_BYTES], int rank, int count);
 adze_status adze_cuda_ranks_mean(adze_ctx *ctx, float *x, int64_t n);
 void adze_cuda_ranks_close(adze_ctx *ctx);
+/* For `adze doctor`: version and place, or what is missing. */
+void adze_cuda_ranks_facts(adze_backend_put put, void *user);
 
 #ifdef __cplusplus
 }

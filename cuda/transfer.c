@@ -19,7 +19,7 @@ static void slot_free(adze_ctx *ctx, adze_cuda_slot *slot)
 {
     if (slot->copied) cudaEventDestroy(slot->copied);
     if (slot->done) cudaEventDestroy(slot->done);
-    cudaFreeHost(slot->pinned);
+    if (slot->pinned) cudaFreeHost(slot->pinned);
     adze_cuda_free(ctx, slot->device);
     *slot = (adze_cuda_slot){ .pinned = NULL };
 }
@@ -68,7 +68,10 @@ adze_status adze_cuda_reserve(adze_ctx *ctx, size_t n_bytes)
 static adze_status wait_for(cudaEvent_t event)
 {
     cudaError_t e = cudaEventQuery(event);
-    if (e == cudaErrorNotReady) e = cudaEventSynchronize(event);
+    if (e == cudaErrorNotReady) {
+        cudaGetLastError(); /* stays set otherwise, and the next launch is blamed */
+        e = cudaEventSynchronize(event);
+    }
     return adze_cuda_check(e, "running");
 }
 
@@ -179,8 +182,12 @@ adze_status adze_cuda_pin(adze_ctx *ctx, void *host, size_t n_bytes)
 
 void adze_cuda_unpin(adze_ctx *ctx, void *host)
 {
-    cudaStreamSynchronize(adze_cuda_stream(ctx));
-    cudaHostUnregister(host);
+    const adze_cuda_state *s = adze_cuda_state_of(ctx);
+    int before;
+    if (adze_cuda_go_to_device(s, &before) != ADZE_OK) return;
+    cudaStreamSynchronize(s->stream);
+    if (cudaHostUnregister(host) != cudaSuccess) cudaGetLastError();
+    adze_cuda_go_back(s, before);
 }
 
 void adze_cuda_transfer_close(adze_ctx *ctx)
@@ -189,7 +196,7 @@ void adze_cuda_transfer_close(adze_ctx *ctx)
     for (int i = 0; i < s->n_slots; i++) slot_free(ctx, &s->slot[i]);
     for (int i = 0; i < ADZE_CUDA_SEGMENTS; i++)
         if (s->segment_done[i]) cudaEventDestroy(s->segment_done[i]);
-    cudaFreeHost(s->small);
+    if (s->small) cudaFreeHost(s->small);
 }
 
 /* ---- downloads ---- */
@@ -221,7 +228,7 @@ void adze_cuda_letters_destroy(adze_ctx *ctx, void *box)
         cudaStreamSynchronize(s->stream);
         for (int i = 0; i < l->n_letters; i++)
             if (l->event[i]) cudaEventDestroy(l->event[i]);
-        cudaFreeHost(l->content);
+        if (l->content) cudaFreeHost(l->content);
         adze_cuda_go_back(s, before);
     }
     adze_free(l);

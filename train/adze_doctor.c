@@ -76,16 +76,19 @@ static adze_status describe_backend(page *p, const char *name, bool *usable)
     char *path = NULL;
     adze_text looked = ADZE_TEXT_EMPTY;
     const adze_backend *backend;
+    bool loaded = false;
     section(p, name);
     TRY(adze_backend_find(name, &path, &looked));
     fact(p, "library", path ? path : "not found");
     if (!path) fact(p, "looked in", looked.s ? looked.s : "");
     else if (adze_backend_load(name, &backend) != ADZE_OK) fact(p, "state", adze_error_message());
-    else if (backend->facts) backend->facts(fact, p);
+    else loaded = true;
+    if (loaded && backend->facts) backend->facts(fact, p);
     adze_ctx *ctx;
     adze_ctx_opts opts = ADZE_CTX_OPTS;
     opts.device = name;
     *usable = adze_ctx_create(&ctx, &opts) == ADZE_OK;
+    if (loaded && !*usable) fact(p, "state", adze_error_message());
     fact(p, "usable", *usable ? "yes" : "no");
     adze_ctx_destroy(ctx);
 done:

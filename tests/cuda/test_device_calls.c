@@ -24,6 +24,8 @@ static const char *const schedules[] = { "forward", "reverse", "warps", "random:
 enum { N_SCHEDULES = sizeof schedules / sizeof *schedules };
 static bool (*set_schedule)(const char *schedule); /* of the emulator; NULL on a GPU, where each turn is the same */
 
+static int (*context_state)(int device, unsigned *flags, int *active); /* likewise */
+
 static bool take_schedule(int i) { return !set_schedule || set_schedule(schedules[i]); }
 
 /* The emulator was loaded with the device; it is not linked, since its cuDNN would stand before the real one. */
@@ -33,6 +35,7 @@ static bool find_emulator(void)
     snprintf(path, sizeof path, "%s/adze_cusim.so", getenv("ADZE_BACKEND_PATH") ? getenv("ADZE_BACKEND_PATH") : "");
     void *lib = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
     if (lib) *(void **)&set_schedule = dlsym(lib, "cusim_set_schedule");
+    if (lib) *(void **)&context_state = dlsym(lib, "cuDevicePrimaryCtxGetState");
     return set_schedule != NULL;
 }
 
@@ -44,13 +47,19 @@ static int open_both(void **state)
     assert_int_equal(adze_ctx_create(&cpu, &opts), ADZE_OK);
     opts.device = getenv("ADZE_TEST_DEVICE") ? getenv("ADZE_TEST_DEVICE") : "cusim";
     if (adze_ctx_create(&device, &opts) != ADZE_OK) fail_msg("%s", adze_error_message());
-    assert_true(find_emulator() == (strcmp(opts.device, "cusim") == 0));
+    assert_true(find_emulator() == (strncmp(opts.device, "cusim", 5) == 0));
     return 0;
 }
 
 static int close_both(void **state)
 {
     (void)state;
+    unsigned flags;
+    int active = 0;
+    if (set_schedule && device->device_index != 0) { /* nothing was done on the device that a thread has by itself */
+        assert_int_equal(context_state(0, &flags, &active), 0);
+        assert_int_equal(active, 0);
+    }
     adze_ctx_destroy(device);
     adze_ctx_destroy(cpu);
     return 0;

@@ -15,6 +15,11 @@ adze_test(cuda/test_device_calls.c)
 add_dependencies(test_device_calls adze_cusim)
 target_link_libraries(test_device_calls PRIVATE dl)
 set_property(TEST cuda/test_device_calls PROPERTY ENVIRONMENT "ADZE_BACKEND_PATH=${CMAKE_BINARY_DIR}/lib")
+# On a device that is not the thread's own: each call has to go there, and none may leave a context elsewhere.
+foreach(base test_device_calls test_recording)
+  add_test(NAME cuda/${base}/second COMMAND ${base} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_property(TEST cuda/${base}/second PROPERTY ENVIRONMENT "ADZE_BACKEND_PATH=${CMAKE_BINARY_DIR}/lib;ADZE_TEST_DEVICE=cusim:1;XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/tests/cache")
+endforeach()
 
 # A training step, with the trainer and the small method of train/test_resume. Its libraries are the ones of tiny_train.
 adze_cuda_test(cuda/test_training_step.c)

@@ -86,6 +86,9 @@ extern cusim_space cusim_memory;
 /* Makes the reservation once; false if the system refuses. */
 bool cusim_reserve(void);
 
+/* Bytes of the device's memory. */
+size_t cusim_device_bytes(void);
+
 /* Between these, device memory is there for the host; outside it is not, so that a host access is a fault. Nests. */
 void cusim_open_memory(void);
 void cusim_close_memory(void);
@@ -114,6 +117,9 @@ void cusim_revive_device(void);
 /* Keeps `e` for cudaGetLastError() and returns it, or the failure of the device. */
 cudaError_t cusim_result(cudaError_t e);
 
+/* The device of this thread, which from now on has a context. */
+int cusim_use_device(void);
+
 /* One lock, recursive. */
 void cusim_lock(void);
 void cusim_unlock(void);
@@ -125,6 +131,9 @@ void cusim_run_all(void);
 
 /* cudaErrorStreamCaptureUnsupported, reported, if this thread is capturing; `what` is not allowed then. */
 cudaError_t cusim_refuse_in_capture(const char *what);
+
+/* Whether the stream is being captured; then the capture is lost. What a library may do that was not made for capture. */
+bool cusim_spoil_capture(cudaStream_t stream);
 
 /* --- checks of kernel code (cusim_check.c) --- */
 

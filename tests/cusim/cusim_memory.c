@@ -317,6 +317,7 @@ cudaError_t cudaMalloc(void **p, size_t n_bytes)
 {
     cusim_lock();
     cudaError_t e = cusim_refuse_in_capture("cudaMalloc");
+    cusim_use_device();
     if (e == cudaSuccess) e = allocate(p, n_bytes);
     e = cusim_result(e);
     cusim_unlock();
@@ -348,9 +349,12 @@ cudaError_t cudaMallocAsync(void **p, size_t n_bytes, cudaStream_t stream)
     return e;
 }
 
+size_t cusim_device_bytes(void) { return cusim_reserve() ? total_bytes : 0; }
+
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
     cusim_lock();
+    cusim_use_device();
     cudaError_t e = cusim_reserve() ? cudaSuccess : cudaErrorMemoryAllocation;
     *total = total_bytes;
     *free_bytes = total_bytes - used_bytes;
@@ -365,10 +369,10 @@ cudaError_t cudaHostRegister(void *p, size_t n_bytes, unsigned flags)
 {
     (void)flags;
     cusim_lock();
-    cudaError_t e = cudaSuccess;
-    if (!p || n_bytes == 0) e = cudaErrorInvalidValue;
-    else if (holding(&pinned, (size_t)(uintptr_t)p)) e = cudaErrorHostMemoryAlreadyRegistered;
-    else if (!insert(&pinned, (range){(size_t)(uintptr_t)p, n_bytes})) e = cudaErrorMemoryAllocation;
+    cudaError_t e = cusim_refuse_in_capture("cudaHostRegister");
+    if (e == cudaSuccess && (!p || n_bytes == 0)) e = cudaErrorInvalidValue;
+    if (e == cudaSuccess && holding(&pinned, (size_t)(uintptr_t)p)) e = cudaErrorHostMemoryAlreadyRegistered;
+    if (e == cudaSuccess && !insert(&pinned, (range){(size_t)(uintptr_t)p, n_bytes})) e = cudaErrorMemoryAllocation;
     e = cusim_result(e);
     cusim_unlock();
     return e;
@@ -377,11 +381,14 @@ cudaError_t cudaHostRegister(void *p, size_t n_bytes, unsigned flags)
 cudaError_t cudaHostUnregister(void *p)
 {
     cusim_lock();
-    cusim_run_all();
-    size_t i = count_up_to(&pinned, (size_t)(uintptr_t)p);
-    bool found = i > 0 && pinned.items[i - 1].at == (size_t)(uintptr_t)p;
-    if (found) drop(&pinned, i - 1);
-    cudaError_t e = cusim_result(found ? cudaSuccess : cudaErrorHostMemoryNotRegistered);
+    cudaError_t e = cusim_refuse_in_capture("releasing pinned memory");
+    if (e == cudaSuccess) {
+        cusim_run_all();
+        size_t i = count_up_to(&pinned, (size_t)(uintptr_t)p);
+        if (i > 0 && pinned.items[i - 1].at == (size_t)(uintptr_t)p) drop(&pinned, i - 1);
+        else e = cudaErrorHostMemoryNotRegistered;
+    }
+    e = cusim_result(e);
     cusim_unlock();
     return e;
 }
@@ -391,6 +398,7 @@ cudaError_t cudaHostAlloc(void **p, size_t n_bytes, unsigned flags)
     *p = NULL;
     cusim_lock();
     cudaError_t e = cusim_refuse_in_capture("cudaHostAlloc");
+    cusim_use_device();
     if (e == cudaSuccess && n_bytes > 0) {
         if (posix_memalign(p, PAGE, n_bytes) != 0) *p = NULL;
         e = *p ? cudaHostRegister(*p, n_bytes, flags) : cudaErrorMemoryAllocation;
@@ -410,7 +418,7 @@ cudaError_t cudaFreeHost(void *p)
 {
     if (!p) return cudaSuccess;
     cudaError_t e = cudaHostUnregister(p);
-    if (e != cudaErrorHostMemoryNotRegistered) free(p);
+    if (e == cudaSuccess) free(p);
     return e;
 }
 

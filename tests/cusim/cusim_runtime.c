@@ -1,6 +1,9 @@
 /* cusim_runtime.c - the runtime's calls about the device itself, about errors, and what a launch may ask for. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cuda.h>
 
 #include "cusim_impl.h"
 
@@ -9,7 +12,9 @@ static const struct { cudaError_t code; const char *name, *text; } errors[] = {
     {cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument"},
     {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
     {cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration", "invalid configuration argument"},
+    {cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver", "CUDA driver version is insufficient for CUDA runtime version"},
     {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
+    {cudaErrorNoKernelImageForDevice, "cudaErrorNoKernelImageForDevice", "no kernel image is available for execution on the device"},
     {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle", "invalid resource handle"},
     {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
     {cudaErrorAssert, "cudaErrorAssert", "a check of the emulator failed"},
@@ -34,9 +39,15 @@ const char *cudaGetErrorString(cudaError_t e)
 
 /* --- device --- */
 
+bool cusim_lacks(const char *what)
+{
+    const char *text = getenv("ADZE_CUSIM_LACKS");
+    return text && strcmp(text, what) == 0;
+}
+
 cudaError_t cudaDriverGetVersion(int *version)
 {
-    *version = CUDART_VERSION;
+    *version = cusim_lacks("driver") ? 0 : cusim_lacks("newer-driver") ? 12040 : CUDART_VERSION;
     return cudaSuccess;
 }
 
@@ -48,17 +59,42 @@ cudaError_t cudaRuntimeGetVersion(int *version)
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
-    *count = 1;
+    if (cusim_lacks("driver") || cusim_lacks("newer-driver")) return cusim_result(cudaErrorInsufficientDriver);
+    *count = CUSIM_DEVICES;
     return cudaSuccess;
+}
+
+static __thread int the_device;
+static bool has_context[CUSIM_DEVICES];
+
+int cusim_use_device(void)
+{
+    has_context[the_device] = true;
+    return the_device;
 }
 
 cudaError_t cudaGetDevice(int *device)
 {
-    *device = 0;
+    *device = the_device;
     return cudaSuccess;
 }
 
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cusim_result(cudaErrorInvalidDevice); }
+/* As of CUDA 12 this makes the device's context, if there is none. */
+cudaError_t cudaSetDevice(int device)
+{
+    if (device < 0 || device >= CUSIM_DEVICES) return cusim_result(cudaErrorInvalidDevice);
+    the_device = device;
+    cusim_use_device();
+    return cudaSuccess;
+}
+
+CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned *flags, int *active)
+{
+    if (device < 0 || device >= CUSIM_DEVICES || !flags || !active) return CUDA_ERROR_INVALID_VALUE;
+    *flags = 0;
+    *active = has_context[device];
+    return CUDA_SUCCESS;
+}
 
 cudaError_t cudaDeviceReset(void)
 {
@@ -71,11 +107,10 @@ cudaError_t cudaDeviceReset(void)
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 {
-    if (device != 0) return cusim_result(cudaErrorInvalidDevice);
-    size_t free_bytes, device_bytes;
-    cudaMemGetInfo(&free_bytes, &device_bytes);
+    if (device < 0 || device >= CUSIM_DEVICES) return cusim_result(cudaErrorInvalidDevice);
+    const size_t device_bytes = cusim_device_bytes();
     *p = (struct cudaDeviceProp){
-        .name = "adze emulated device", .uuid = {{'c', 'u', 's', 'i', 'm'}}, .totalGlobalMem = device_bytes,
+        .name = "adze emulated device", .uuid = {{'c', 'u', 's', 'i', 'm', (char)device}}, .totalGlobalMem = device_bytes,
         .sharedMemPerBlock = CUSIM_STATIC_SHARED, .regsPerBlock = 65536, .warpSize = CUSIM_WARP,
         .maxThreadsPerBlock = CUSIM_MAX_THREADS, .maxThreadsDim = {1024, 1024, 64}, .maxGridSize = {2147483647, 65535, 65535},
         .totalConstMem = 65536, .major = 8, .minor = 9, .multiProcessorCount = 4, .concurrentKernels = 1, .asyncEngineCount = 2,
@@ -112,8 +147,8 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
 
 cudaError_t cudaDeviceGetPCIBusId(char *id, int length, int device)
 {
-    if (device != 0 || length < 13) return cusim_result(cudaErrorInvalidValue);
-    memcpy(id, "0000:00:00.0", 13);
+    if (device < 0 || device >= CUSIM_DEVICES || length < 13) return cusim_result(cudaErrorInvalidValue);
+    snprintf(id, (size_t)length, "0000:%02x:00.0", (unsigned)device);
     return cudaSuccess;
 }
 
@@ -152,6 +187,14 @@ cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute attr
     e = cusim_result(e);
     cusim_unlock();
     return e;
+}
+
+cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *kernel)
+{
+    if (!attributes || !kernel) return cusim_result(cudaErrorInvalidValue);
+    if (cusim_lacks("kernels")) return cusim_result(cudaErrorNoKernelImageForDevice);
+    *attributes = (struct cudaFuncAttributes){.maxThreadsPerBlock = CUSIM_MAX_THREADS, .binaryVersion = 89, .ptxVersion = 89};
+    return cudaSuccess;
 }
 
 cudaError_t cusim_check_launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared_bytes)

@@ -81,12 +81,14 @@ typedef struct capture {
 struct CUstream_st {
     cudaStream_t next;
     unsigned flags;
+    int device;
     queued *first, **end;
     capture *capture;
     node_set last; /* in capture: what the next node comes after */
 };
 
 struct CUevent_st {
+    int device;
     moment *moment; /* of the last record, NULL before the first */
     capture *capture; /* recorded in a capture: */
     node_set after;
@@ -96,7 +98,7 @@ static struct CUstream_st legacy = {.end = &legacy.first};
 static cudaStream_t streams = &legacy; /* all of them */
 static size_t n_captures;
 static cusim_calls calls;
-static cudaError_t last_error;
+static __thread cudaError_t last_error;
 static bool device_failed, in_host_function;
 static uint64_t random_state = 1;
 static pthread_mutex_t mutex;
@@ -127,7 +129,7 @@ void cusim_unlock(void) { pthread_mutex_unlock(&mutex); }
 cudaError_t cusim_result(cudaError_t e)
 {
     if (device_failed) e = cudaErrorAssert;
-    if (e != cudaSuccess && e != cudaErrorNotReady) last_error = e;
+    if (e != cudaSuccess) last_error = e; /* "not ready", too: the next launch that asks would be blamed for it */
     return e;
 }
 
@@ -401,6 +403,15 @@ cudaError_t cusim_refuse_in_capture(const char *what)
     return cudaErrorStreamCaptureUnsupported;
 }
 
+bool cusim_spoil_capture(cudaStream_t stream)
+{
+    cusim_lock();
+    capture *c = resolve(stream)->capture;
+    if (c) c->invalid = true;
+    cusim_unlock();
+    return c != NULL;
+}
+
 static cudaError_t add_node(cudaStream_t s, work *w)
 {
     capture *c = s->capture;
@@ -447,11 +458,19 @@ static cudaError_t wait_for(cudaStream_t s, cudaStream_t other)
     return e;
 }
 
+/* Whether this may be queued on a stream of another device than the thread's: copies, and what only concerns the stream itself. */
+static bool any_device(work_kind kind) { return kind == COPY || kind == RECORD || kind == WAIT || kind == HOST; }
+
 /* Queues the work, or adds it to the graph that the stream captures; drops it. */
 static cudaError_t enqueue(cudaStream_t s, work *w)
 {
     if (!w) return cudaErrorMemoryAllocation;
     cudaError_t e = cudaSuccess;
+    const int current = cusim_use_device();
+    if (s != &legacy && s->device != current && !any_device(w->kind)) {
+        work_drop(w);
+        return cudaErrorInvalidResourceHandle;
+    }
     if (!s->capture) {
         calls.graph_launches += w->kind == GRAPH;
         calls.single += w->kind == KERNEL || w->kind == COPY || w->kind == SET || w->kind == LIBRARY;
@@ -616,6 +635,7 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, i
     cudaStream_t s = *stream = calloc(1, sizeof *s);
     if (s) {
         s->flags = flags;
+        s->device = cusim_use_device();
         s->end = &s->first;
         s->next = streams->next;
         streams->next = s;
@@ -707,6 +727,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
     (void)flags;
     cusim_lock();
     *event = calloc(1, sizeof **event);
+    if (*event) (*event)->device = cusim_use_device();
     cudaError_t e = cusim_result(*event ? cudaSuccess : cudaErrorMemoryAllocation);
     cusim_unlock();
     return e;
@@ -739,7 +760,9 @@ cudaError_t cudaEventRecord(cudaEvent_t v, cudaStream_t stream)
     cudaStream_t s = resolve(stream);
     cudaError_t e = cudaSuccess;
     forget_capture(v);
-    if (s->capture) {
+    if (v->device != (s == &legacy ? cusim_use_device() : s->device)) {
+        e = cudaErrorInvalidResourceHandle;
+    } else if (s->capture) {
         v->capture = s->capture;
         v->capture->n_users++;
         if (!set_add_all(&v->after, &s->last)) e = cudaErrorMemoryAllocation;

@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include <cuda.h>
+
 #include "cusim.h"
 #include "tests/cusim/test_cusim_kernels.h"
 
@@ -248,11 +250,78 @@ static void allocations_keep_apart(void **state)
     for (int i = 0; i < HELD; i++) ok(cudaFree(held[i].p));
 }
 
+/* "Not ready" is kept like an error: a launch that asks for the last one afterwards would be blamed for it. Each thread has its own. */
+static void not_ready_is_kept(void **state)
+{
+    (void)state;
+    assert_true(cusim_set_schedule("forward"));
+    float *x = device(N), *pinned;
+    cudaStream_t s = stream();
+    cudaEvent_t e = event();
+    ok(cudaMallocHost((void **)&pinned, 4 * sizeof *pinned));
+    for (int i = 0; i < 4; i++) ok(cudaMemcpyAsync(pinned + i, x, sizeof *x, cudaMemcpyDeviceToHost, s));
+    ok(cudaEventRecord(e, s));
+    assert_int_equal(cudaEventQuery(e), cudaErrorNotReady);
+    assert_int_equal(cudaPeekAtLastError(), cudaErrorNotReady);
+    assert_int_equal(cudaGetLastError(), cudaErrorNotReady);
+    ok(cudaGetLastError());
+    assert_int_equal(cudaStreamQuery(s), cudaErrorNotReady);
+    assert_int_equal(cudaGetLastError(), cudaErrorNotReady);
+    ok(cudaStreamSynchronize(s));
+    ok(cudaEventDestroy(e));
+    ok(cudaStreamDestroy(s));
+    ok(cudaFreeHost(pinned));
+    ok(cudaFree(x));
+    assert_int_equal(cusim_error_count(), 0);
+}
+
+static bool has_context(int device_number)
+{
+    unsigned flags;
+    int active;
+    assert_int_equal(cuDevicePrimaryCtxGetState(device_number, &flags, &active), CUDA_SUCCESS);
+    return active != 0;
+}
+
+/* Work on a stream of another device than the thread's is refused, but for copies; choosing a device makes its context. */
+static void devices_are_apart(void **state)
+{
+    (void)state;
+    enum { INVALID = cudaErrorInvalidResourceHandle };
+    float *x = device(N), host = 0.0f;
+    int count;
+    ok(cudaGetDeviceCount(&count));
+    assert_true(count >= 2 && !has_context(count - 1));
+    ok(cudaSetDevice(count - 1));
+    assert_true(has_context(count - 1));
+    cudaStream_t there = stream();
+    cudaEvent_t event_there = event();
+    ok(cudaMemsetAsync(x, 0, sizeof *x, there));
+    ok(cudaSetDevice(0));
+    cudaEvent_t event_here = event();
+    assert_int_equal(cudaMemsetAsync(x, 0, sizeof *x, there), INVALID);
+    assert_int_equal(test_staged(x, x + 64, 64, there), INVALID);
+    assert_int_equal(cudaEventRecord(event_here, there), INVALID);
+    assert_int_equal(cudaGetLastError(), INVALID);
+    ok(cudaEventRecord(event_there, there));
+    ok(cudaStreamWaitEvent(there, event_there, 0));
+    ok(cudaMemcpyAsync(&host, x, sizeof host, cudaMemcpyDeviceToHost, there));
+    ok(cudaStreamSynchronize(there));
+    assert_int_equal(cudaSetDevice(count), cudaErrorInvalidDevice);
+    ok(cudaEventDestroy(event_here));
+    ok(cudaEventDestroy(event_there));
+    ok(cudaStreamDestroy(there));
+    ok(cudaFree(x));
+    assert_int_equal(cusim_error_count(), 0);
+    cudaGetLastError();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(delivers_late), cmocka_unit_test(graphs_repeat), cmocka_unit_test(default_stream_orders),
         cmocka_unit_test(runs_host_and_library_calls), cmocka_unit_test(memory_ends), cmocka_unit_test(allocations_keep_apart),
+        cmocka_unit_test(not_ready_is_kept), cmocka_unit_test(devices_are_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

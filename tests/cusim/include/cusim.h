@@ -2,7 +2,7 @@
  *
  * Environment: ADZE_CUSIM_SCHEDULE=forward|reverse|warps|random:SEED (order of threads, blocks and independent stream
  * work), ADZE_CUSIM_CHECKS=off|fast|full, ADZE_CUSIM_MEMORY=BYTES (size of the device),
- * ADZE_CUSIM_COUNTS=FILE (bench/cuda_static.py reads it). */
+ * ADZE_CUSIM_COUNTS=FILE (bench/cuda_static.py reads it), ADZE_CUSIM_LACKS=driver|newer-driver|kernels|nccl. */
 #ifndef CUSIM_H
 #define CUSIM_H
 
@@ -27,6 +27,12 @@ bool cusim_set_checks(const char *checks);
 int64_t cusim_error_count(void);
 const char *cusim_first_error(void);
 void cusim_clear(void);
+
+/* Devices that there are; they share one memory. */
+enum { CUSIM_DEVICES = 4 };
+
+/* Whether ADZE_CUSIM_LACKS names this, so that programs can be seen to say what is missing. */
+bool cusim_lacks(const char *what);
 
 /* --- how accesses fall on memory --- */
 
