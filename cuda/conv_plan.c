@@ -12,7 +12,7 @@
 #include "cuda/cudnn_graph.h"
 #include "cuda/plan_cache.h"
 
-enum { X, W, Y, RESIDUAL, BIAS, AFTER_CONV, AFTER_RESIDUAL, AFTER_BIAS, TENSORS }; /* also the unique numbers */
+enum { X = 1, W, Y, RESIDUAL, BIAS, AFTER_CONV, AFTER_RESIDUAL, AFTER_BIAS, TENSORS }; /* also the unique numbers */
 enum { ALIGN = 256, MAX_CANDIDATES = 8, REPETITIONS = 3, MAX_KEY_BYTES = 640 };
 static const int64_t max_workspace_bytes = (int64_t)256 << 20;
 
@@ -160,7 +160,7 @@ static cudnnBackendDescriptor_t operand_tensor(cudnn_set *s, const conv_plan *p,
     return cudnn_set_tensor(s, &t);
 }
 
-/* conv, + residual, + bias, activation: the order of the engines that fuse them. */
+/* conv, + residual, + bias, activation: the order of the engines that fuse them. plan->graph stays NULL if the library has no such pattern. */
 static adze_status make_graph(conv_plan *plan, cudnnHandle_t handle)
 {
     const conv_problem *p = &plan->problem;
@@ -191,6 +191,10 @@ static adze_status make_graph(conv_plan *plan, cudnnHandle_t handle)
     cudnn_set_attribute(s, plan->graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
     cudnn_set_attribute(s, plan->graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, n, op);
     cudnn_set_finalize(s, plan->graph);
+    if (adze_cudnn_unsupported(s->result)) {
+        plan->graph = NULL;
+        return ADZE_OK;
+    }
     return adze_cudnn_check(s->result, s->what ? s->what : "an operation graph");
 }
 
@@ -301,19 +305,15 @@ static size_t with_rounded(const conv_plan *plan, int64_t own_bytes)
     return aligned((size_t)own_bytes) + rounded_bytes(plan, X) + rounded_bytes(plan, W) + rounded_bytes(plan, Y);
 }
 
-/* Milliseconds of REPETITIONS runs after one to warm up. */
-static adze_status time_plan(conv_plan *plan, const conv_operands *o, cudaEvent_t start, cudaEvent_t stop, float *ms)
+typedef struct {
+    conv_plan *plan;
+    conv_operands operands;
+} trial;
+
+static adze_status run_trial(void *user)
 {
-    adze_status st = ADZE_OK;
-    cudaStream_t stream = adze_cuda_stream(plan->ctx);
-    TRY(conv_plan_run(plan, o));
-    TRY(adze_cuda_check(cudaEventRecord(start, stream), "timing"));
-    for (int i = 0; i < REPETITIONS; i++) TRY(conv_plan_run(plan, o));
-    TRY(adze_cuda_check(cudaEventRecord(stop, stream), "timing"));
-    TRY(adze_cuda_check(cudaEventSynchronize(stop), "timing"));
-    TRY(adze_cuda_check(cudaEventElapsedTime(ms, start, stop), "timing"));
-done:
-    return st;
+    const trial *t = user;
+    return conv_plan_run(t->plan, &t->operands);
 }
 
 static void drop_plan(conv_plan *plan)
@@ -324,15 +324,15 @@ static void drop_plan(conv_plan *plan)
     plan->pack = plan->plan = plan->config = NULL;
 }
 
-/* Runs each candidate on zeros; *best is the index of the fastest. One that fails when run is passed over. */
-static adze_status time_candidates(conv_plan *plan, candidates *c, int *best)
+/* Runs each candidate on zeros; *best is the index of the fastest, *first of the first that runs at all. One that fails when run or recorded
+ * is passed over. */
+static adze_status time_candidates(conv_plan *plan, candidates *c, int *best, int *first)
 {
     adze_status st = ADZE_OK;
     void *memory[TENSORS] = { NULL }, *workspace = NULL;
-    cudaEvent_t start = NULL, stop = NULL;
     int64_t most = 0;
     float least = 0.0f;
-    *best = -1;
+    *best = *first = -1;
     for (int i = 0; i < c->n; i++) most = c->built[i].workspace_bytes > most ? c->built[i].workspace_bytes : most;
     for (int t = X; t <= BIAS; t++) {
         if ((t == RESIDUAL && !plan->problem.residual) || (t == BIAS && !plan->problem.bias)) continue;
@@ -340,22 +340,19 @@ static adze_status time_candidates(conv_plan *plan, candidates *c, int *best)
         TRY(adze_cuda_check(cudaMemsetAsync(memory[t], 0, (size_t)count_of(plan, t) * sizeof(float), adze_cuda_stream(plan->ctx)), "timing"));
     }
     TRY(adze_cuda_alloc(plan->ctx, with_rounded(plan, most), ADZE_BLOCK_TIMING, &workspace));
-    TRY(adze_cuda_check(cudaEventCreate(&start), "timing"));
-    TRY(adze_cuda_check(cudaEventCreate(&stop), "timing"));
-    const conv_operands o = { memory[X], memory[W], memory[Y], memory[RESIDUAL], memory[BIAS], workspace };
+    trial one = { plan, { memory[X], memory[W], memory[Y], memory[RESIDUAL], memory[BIAS], workspace } };
     for (int i = 0; i < c->n; i++) {
         float ms = 0.0f;
         take(plan, c, i);
-        bool ran = time_plan(plan, &o, start, stop, &ms) == ADZE_OK;
+        bool ran = adze_cuda_time(plan->ctx, run_trial, &one, REPETITIONS, &ms) == ADZE_OK;
         c->built[i].ms = ran ? (double)ms / REPETITIONS : 0.0;
         c->built[i].plan = plan->plan;
         plan->plan = plan->config = NULL;
         drop_plan(plan);
+        if (ran && *first < 0) *first = i;
         if (ran && (*best < 0 || ms < least)) *best = i, least = ms;
     }
 done:
-    if (start) cudaEventDestroy(start);
-    if (stop) cudaEventDestroy(stop);
     for (int t = X; t <= BIAS; t++) adze_cuda_free(plan->ctx, memory[t]);
     adze_cuda_free(plan->ctx, workspace);
     return st;
@@ -369,7 +366,7 @@ static adze_status make_key(const conv_plan *plan, unsigned unwanted, char key[M
     struct cudaDeviceProp device;
     adze_status st = adze_cuda_check(cudaGetDeviceProperties(&device, s->device), "properties of the device");
     if (st != ADZE_OK) return st;
-    int n = snprintf(key, MAX_KEY_BYTES, "convolution 1, cuDNN %zu, %.100s, device ", cudnnGetVersion(), s->name);
+    int n = snprintf(key, MAX_KEY_BYTES, "convolution 2, cuDNN %zu, %.100s, device ", cudnnGetVersion(), s->name);
     for (size_t i = 0; i < sizeof device.uuid.bytes; i++) n += snprintf(key + n, MAX_KEY_BYTES - (size_t)n, "%02x", device.uuid.bytes[i] & 0xff);
     snprintf(key + n, MAX_KEY_BYTES - (size_t)n,
              ", %s NHWC, without notes %x, workspace %" PRId64 ", direction %d, x %" PRId64 "x%" PRId64 "x%" PRId64 "x%" PRId64 ", y %" PRId64
@@ -393,7 +390,7 @@ static adze_status choose(conv_plan *plan, cudnnHandle_t handle)
     adze_status st = ADZE_OK;
     candidates known = { .handle = handle, .unwanted = unwanted_notes(&plan->ctx->opts), .only = -1 }, all = known;
     char key[MAX_KEY_BYTES];
-    int best = 0;
+    int best, first;
     TRY(make_key(plan, all.unwanted, key));
     if (plan_cache_read(key, &known.only)) {
         TRY(find_candidates(plan, &known));
@@ -405,12 +402,12 @@ static adze_status choose(conv_plan *plan, cudnnHandle_t handle)
     }
     TRY(find_candidates(plan, &all));
     if (all.n == 0) goto done;
-    if (all.n > 1) TRY(time_candidates(plan, &all, &best));
+    TRY(time_candidates(plan, &all, &best, &first));
     REQUIRE(best >= 0, ADZE_EBACKEND, "cuDNN: no engine could run this convolution");
     int64_t choice = all.built[best].ordinal;
     bool stored = plan_cache_write(key, &choice);
     /* Without a place to keep it, a timed choice could differ from run to run. */
-    if (!stored && plan->ctx->opts.deterministic) best = 0;
+    if (!stored && plan->ctx->opts.deterministic) best = first;
     else if (stored && index_of(&all, choice) >= 0) best = index_of(&all, choice);
     take(plan, &all, best);
     plan->chosen.chosen = all.n == 1 ? "only" : stored || !plan->ctx->opts.deterministic ? "timed" : "first";
@@ -433,7 +430,7 @@ static adze_status create(conv_plan **out, adze_ctx *ctx, const conv_problem *pr
     p->bf16 = bf16;
     TRY(handle_of(ctx, &handle));
     TRY(make_graph(p, handle));
-    TRY(choose(p, handle));
+    if (p->graph) TRY(choose(p, handle));
     if (!p->plan) goto done;
     *out = p;
     p = NULL;
@@ -493,7 +490,7 @@ static adze_status round_operands(const conv_plan *p, conv_operands *o)
 {
     adze_status st = ADZE_OK;
     unsigned char *at = (unsigned char *)o->workspace + aligned((size_t)p->workspace_bytes);
-    const void **const operand[] = { &o->x, &o->w, &o->y };
+    const void **const operand[] = { [X] = &o->x, [W] = &o->w, [Y] = &o->y };
     for (int which = X; which <= Y; which++) {
         if (!is_read(&p->problem, which)) continue;
         TRY(adze_conv_round(p->ctx, *operand[which], count_of(p, which), at));

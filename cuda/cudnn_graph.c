@@ -12,6 +12,8 @@ adze_status adze_cudnn_check(cudnnStatus_t result, const char *what)
     return adze_fail(memory ? ADZE_ENOMEM : ADZE_EBACKEND, "cuDNN: %s: %s", what, cudnnGetErrorString(result));
 }
 
+bool adze_cudnn_unsupported(cudnnStatus_t result) { return result / 1000 == CUDNN_STATUS_NOT_SUPPORTED / 1000; }
+
 static void note(cudnn_set *s, cudnnStatus_t result, const char *what)
 {
     if (s->result != CUDNN_STATUS_SUCCESS || result == CUDNN_STATUS_SUCCESS) return;
@@ -111,5 +113,5 @@ adze_status cudnn_configs(cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t
         if (config[made]) cudnnBackendDestroyDescriptor(config[made]);
     cudnn_set_destroy(&s);
     /* A graph that no engine supports is an empty list. */
-    return result / 1000 == CUDNN_STATUS_NOT_SUPPORTED / 1000 ? ADZE_OK : adze_cudnn_check(result, "heuristics");
+    return adze_cudnn_unsupported(result) ? ADZE_OK : adze_cudnn_check(result, "heuristics");
 }

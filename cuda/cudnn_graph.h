@@ -11,6 +11,9 @@
 /* Turns a cuDNN result into a status with the name of the call. */
 adze_status adze_cudnn_check(cudnnStatus_t result, const char *what);
 
+/* Whether the library refuses because it has nothing for this, and not because of a mistake. */
+bool adze_cudnn_unsupported(cudnnStatus_t result);
+
 enum { ADZE_CUDNN_MAX_DESCRIPTORS = 32 };
 
 /* Descriptors that go together, destroyed together. The first failure sticks: later calls do nothing. */

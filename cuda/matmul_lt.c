@@ -132,19 +132,15 @@ done:
     return st;
 }
 
-static adze_status time_algorithm(const matmul_lt *p, float *const memory[5], cudaEvent_t start, cudaEvent_t stop, float *ms)
+typedef struct {
+    const matmul_lt *product;
+    float *memory[5]; /* of matmul_lt_run() */
+} trial;
+
+static adze_status run_trial(void *user)
 {
-    adze_status st = ADZE_OK;
-    cudaStream_t stream = adze_cuda_stream(p->ctx);
-    for (int i = 0; i <= REPETITIONS; i++) { /* the first one warms up */
-        if (i == 1) TRY(adze_cuda_check(cudaEventRecord(start, stream), "timing"));
-        TRY(matmul_lt_run(p, memory[0], memory[1], memory[2], memory[3], memory[4]));
-    }
-    TRY(adze_cuda_check(cudaEventRecord(stop, stream), "timing"));
-    TRY(adze_cuda_check(cudaEventSynchronize(stop), "timing"));
-    TRY(adze_cuda_check(cudaEventElapsedTime(ms, start, stop), "timing"));
-done:
-    return st;
+    const trial *t = user;
+    return matmul_lt_run(t->product, t->memory[0], t->memory[1], t->memory[2], t->memory[3], t->memory[4]);
 }
 
 /* Bytes from the first to the last element of a batch of matrices with `columns` stored columns. */
@@ -159,36 +155,35 @@ static void take(matmul_lt *p, const cublasLtMatmulHeuristicResult_t *found)
     p->workspace_bytes = found->workspaceSize;
 }
 
-/* Runs each algorithm on zeros; *best is the index of the fastest. One that fails when run is passed over. */
-static adze_status time_algorithms(matmul_lt *p, const cublasLtMatmulHeuristicResult_t *found, int n, int *best, double *best_ms)
+/* Runs each algorithm on zeros; *best is the index of the fastest, *first of the first that runs at all. One that fails when run or recorded
+ * is passed over. */
+static adze_status time_algorithms(matmul_lt *p, const cublasLtMatmulHeuristicResult_t *found, int n, int *best, int *first, double *best_ms)
 {
     adze_status st = ADZE_OK;
     const matmul_problem *q = &p->problem;
     const size_t n_bytes[5] = { extent(q->lda, q->transpose_a ? q->m : q->k, q->batch, q->stride_a),
                                 extent(q->ldb, q->transpose_b ? q->k : q->n, q->batch, q->stride_b), (size_t)q->m * sizeof(float),
                                 extent(q->ldd, q->n, q->batch, q->stride_d), max_workspace_bytes };
-    float *memory[5] = { NULL }, least = 0.0f;
-    cudaEvent_t start = NULL, stop = NULL;
-    *best = -1;
+    trial t = { p, { NULL } };
+    float least = 0.0f;
+    *best = *first = -1;
     for (int i = 0; i < 5; i++) {
         void *block;
         TRY(adze_cuda_alloc(p->ctx, n_bytes[i], ADZE_BLOCK_TIMING, &block));
-        memory[i] = block;
+        t.memory[i] = block;
         if (i < 4) TRY(adze_cuda_check(cudaMemsetAsync(block, 0, n_bytes[i], adze_cuda_stream(p->ctx)), "timing"));
     }
-    TRY(adze_cuda_check(cudaEventCreate(&start), "timing"));
-    TRY(adze_cuda_check(cudaEventCreate(&stop), "timing"));
     for (int i = 0; i < n; i++) {
         float ms = 0.0f;
         take(p, &found[i]);
-        if (time_algorithm(p, memory, start, stop, &ms) == ADZE_OK && (*best < 0 || ms < least)) *best = i, least = ms;
+        const bool ran = adze_cuda_time(p->ctx, run_trial, &t, REPETITIONS, &ms) == ADZE_OK;
+        if (ran && *first < 0) *first = i;
+        if (ran && (*best < 0 || ms < least)) *best = i, least = ms;
     }
     REQUIRE(*best >= 0, ADZE_EBACKEND, "cuBLASLt: no algorithm could run this product");
     *best_ms = (double)least / REPETITIONS;
 done:
-    if (start) cudaEventDestroy(start);
-    if (stop) cudaEventDestroy(stop);
-    for (int i = 0; i < 5; i++) adze_cuda_free(p->ctx, memory[i]);
+    for (int i = 0; i < 5; i++) adze_cuda_free(p->ctx, t.memory[i]);
     return st;
 }
 
@@ -199,7 +194,7 @@ static adze_status make_key(const matmul_lt *p, int n, char key[MAX_KEY_BYTES])
     struct cudaDeviceProp device;
     adze_status st = adze_cuda_check(cudaGetDeviceProperties(&device, s->device), "properties of the device");
     if (st != ADZE_OK) return st;
-    int at = snprintf(key, MAX_KEY_BYTES, "product 1, cuBLASLt %zu, %.100s, device ", cublasLtGetVersion(), s->name);
+    int at = snprintf(key, MAX_KEY_BYTES, "product 2, cuBLASLt %zu, %.100s, device ", cublasLtGetVersion(), s->name);
     for (size_t i = 0; i < sizeof device.uuid.bytes; i++) at += snprintf(key + at, MAX_KEY_BYTES - (size_t)at, "%02x", device.uuid.bytes[i] & 0xff);
     snprintf(key + at, MAX_KEY_BYTES - (size_t)at,
              ", precision %d, of %d, %d%d, %" PRId64 "x%" PRId64 "x%" PRId64 "x%" PRId64 ", ld %" PRId64 " %" PRId64 " %" PRId64
@@ -215,7 +210,7 @@ static adze_status choose(matmul_lt *p, cublasLtHandle_t handle)
     adze_status st = ADZE_OK;
     cublasLtMatmulHeuristicResult_t found[MAX_ALGORITHMS];
     char key[MAX_KEY_BYTES];
-    int n, best = 0, number = 0;
+    int n, best = 0, first = 0, number = 0;
     int64_t choice;
     double ms = 0.0;
     const char *chosen = "only";
@@ -223,10 +218,10 @@ static adze_status choose(matmul_lt *p, cublasLtHandle_t handle)
     TRY(make_key(p, n, key));
     if (plan_cache_read(key, &choice) && choice < n) best = (int)choice, chosen = "cache";
     else if (n > 1) {
-        TRY(time_algorithms(p, found, n, &best, &ms));
+        TRY(time_algorithms(p, found, n, &best, &first, &ms));
         choice = best, chosen = "timed";
         if (plan_cache_write(key, &choice)) best = choice < n ? (int)choice : best;
-        else if (p->ctx->opts.deterministic) best = 0, chosen = "first";
+        else if (p->ctx->opts.deterministic) best = first, chosen = "first";
         if (best != (int)choice || strcmp(chosen, "first") == 0) ms = 0.0; /* the time is another one's */
     }
     take(p, &found[best]);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cusim.h"
+#include "cusim_impl.h"
 
 struct cublasLtContext {
     int open;
@@ -46,6 +47,7 @@ const char *cublasLtGetStatusString(cublasStatus_t status)
     case CUBLAS_STATUS_ALLOC_FAILED: return "out of memory";
     case CUBLAS_STATUS_INVALID_VALUE: return "invalid value";
     case CUBLAS_STATUS_EXECUTION_FAILED: return "execution failed";
+    case CUBLAS_STATUS_INTERNAL_ERROR: return "internal error";
     case CUBLAS_STATUS_NOT_SUPPORTED: return "not supported";
     }
     return "unknown";
@@ -75,13 +77,18 @@ static cublasStatus_t set(void *field, size_t field_bytes, const void *value, si
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle)
 {
     void *p;
+    *handle = NULL;
+    if (cusim_refuse_in_capture("cublasLtCreate") != cudaSuccess) return CUBLAS_STATUS_ALLOC_FAILED; /* of the device's resources */
     cublasStatus_t st = make(&p, sizeof **handle);
     *handle = p;
     if (*handle) (*handle)->open = MAGIC;
     return st;
 }
 
-cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) { return drop(handle); }
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle)
+{
+    return cusim_refuse_in_capture("cublasLtDestroy") == cudaSuccess ? drop(handle) : CUBLAS_STATUS_INTERNAL_ERROR;
+}
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *operation, cublasComputeType_t compute, cudaDataType scale)
 {

@@ -4,9 +4,10 @@
  * finalised before they are used and not changed afterwards, that they are of the right kind, shapes and strides against each
  * other, unique numbers, alignment of pointers, the workspace. What no engine does gives an empty list or NOT_SUPPORTED:
  * padding that differs between the sides, layouts other than channels last, Swish behind a convolution.
+ * While a stream is captured: no handle is made or destroyed (memory of the device, a wait), no plan finalised (kernels are loaded).
  *
  * Engines: a tensor-core one that rounds its inputs to TF32, or takes bfloat16 where channels come in eights, one with Winograd's notes, one that is not deterministic (gradients
- * of weights), and two plain ones, the second with a workspace. Arithmetic: cusim_conv.c. */
+ * of weights), one that cannot be captured, and two plain ones, the second with a workspace. Arithmetic: cusim_conv.c. */
 #include <cudnn.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -14,8 +15,9 @@
 
 #include "cusim.h"
 #include "cusim_conv.h"
+#include "cusim_impl.h"
 
-enum { MAX_VALUES = 16, MAX_ATTRIBUTES = 12, MAX_ENGINES = 6, MAGIC = 0x61647a65, WORKSPACE = 4096 };
+enum { MAX_VALUES = 16, MAX_ATTRIBUTES = 12, MAX_ENGINES = 7, MAGIC = 0x61647a65, WORKSPACE = 4096 };
 
 struct cudnnContext {
     int open;
@@ -204,6 +206,8 @@ const char *cudnnGetErrorString(cudnnStatus_t status)
 
 cudnnStatus_t cudnnCreate(cudnnHandle_t *handle)
 {
+    *handle = NULL;
+    if (cusim_refuse_in_capture("cudnnCreate") != cudaSuccess) return CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
     *handle = calloc(1, sizeof **handle);
     if (!*handle) return CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED;
     (*handle)->open = MAGIC;
@@ -213,6 +217,7 @@ cudnnStatus_t cudnnCreate(cudnnHandle_t *handle)
 cudnnStatus_t cudnnDestroy(cudnnHandle_t handle)
 {
     if (!handle || handle->open != MAGIC) return CUDNN_STATUS_NOT_INITIALIZED;
+    if (cusim_refuse_in_capture("cudnnDestroy") != cudaSuccess) return CUDNN_STATUS_INTERNAL_ERROR; /* it waits for the device */
     free(handle);
     return CUDNN_STATUS_SUCCESS;
 }
@@ -389,7 +394,8 @@ static cudnnStatus_t read_chain(const descriptor *graph, chain *c)
     for (int64_t i = 1; i < ops->count; i++) {
         const descriptor *d = ops->value[i].p, *b = ref_of(d, CUDNN_ATTR_OPERATION_POINTWISE_BDESC);
         if (d->type != CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR || ref_of(d, CUDNN_ATTR_OPERATION_POINTWISE_XDESC) != c->last ||
-            !is_virtual(c->last) || (b && is_virtual(b)))
+            !is_virtual(c->last) || (b && is_virtual(b)) ||
+            int_of(ref_of(d, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR), CUDNN_ATTR_POINTWISE_MODE, 0) == CUDNN_POINTWISE_SWISH_FWD)
             return CUDNN_STATUS_NOT_SUPPORTED_GRAPH_PATTERN;
         if (b) unique = add_tensor(c, b) && unique;
         c->step[c->n_steps++] = d;
@@ -433,6 +439,7 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t p)
             st = CUDNN_STATUS_BAD_PARAM;
         break;
     case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR:
+        if (cusim_refuse_in_capture("finalising an execution plan") != cudaSuccess) return CUDNN_STATUS_INTERNAL_ERROR;
         d->graph = ref_of(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG)->graph;
         d->engine = ref_of(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG)->engine;
         break;
@@ -448,13 +455,15 @@ static const struct {
     int64_t index, workspace_bytes;
     unsigned notes; /* bits */
     bool weights_only, narrow; /* narrow: kernels of 3x3 with stride 1 */
+    bool waits; /* for the device while it runs, so that it cannot be captured */
 } engines[MAX_ENGINES] = {
-    { 58, 0, 1u << CUDNN_NUMERICAL_NOTE_TENSOR_CORE | 1u << CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS, false, false },
-    { 4, WORKSPACE, 1u << CUDNN_NUMERICAL_NOTE_WINOGRAD | 1u << CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4, false, true },
-    { 3, 0, 1u << CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC, true, false },
-    { 1, WORKSPACE, 0, false, false },
-    { 0, 0, 0, false, false },
-    { 9, (int64_t)1 << 40, 0, false, false }, /* wants more workspace than there is */
+    { 7, 0, 0, false, false, true },
+    { 58, 0, 1u << CUDNN_NUMERICAL_NOTE_TENSOR_CORE | 1u << CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS, false, false, false },
+    { 4, WORKSPACE, 1u << CUDNN_NUMERICAL_NOTE_WINOGRAD | 1u << CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4, false, true, false },
+    { 3, 0, 1u << CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC, true, false, false },
+    { 1, WORKSPACE, 0, false, false, false },
+    { 0, 0, 0, false, false, false },
+    { 9, (int64_t)1 << 40, 0, false, false, false }, /* wants more workspace than there is */
 };
 
 static bool channels_last(const descriptor *t)
@@ -490,9 +499,6 @@ static bool engine_supports(int e, const chain *c)
     if (bf16 && (!(engines[e].notes >> CUDNN_NUMERICAL_NOTE_TENSOR_CORE & 1u) || dim(c->conv.w, 0) % 8 != 0 || dim(c->conv.w, 1) % 8 != 0)) return false;
     for (int i = 0; i < 2; i++)
         if (int_of(c->conv.conv, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, i) != int_of(c->conv.conv, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, i))
-            return false;
-    for (int i = 0; i < c->n_steps; i++)
-        if (int_of(ref_of(c->step[i], CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR), CUDNN_ATTR_POINTWISE_MODE, 0) == CUDNN_POINTWISE_SWISH_FWD)
             return false;
     if (c->conv.alpha != 1.0 || c->conv.beta != 0.0) return false;
     if (engines[e].weights_only && c->conv.direction != CUSIM_CONV_WEIGHTS) return false;
@@ -594,6 +600,7 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
         if (!pointer_of(pack, c.tensor[i])) return CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER;
     }
     if (find(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS)->count != real) return CUDNN_STATUS_BAD_PARAM_OUT_OF_BOUND;
+    if (engines[engine].waits && cusim_spoil_capture(handle->stream)) return CUDNN_STATUS_EXECUTION_FAILED;
 
     cusim_conv job = shape_of(&c.conv);
     job.bf16 = reads_bf16(&c);

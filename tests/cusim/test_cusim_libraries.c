@@ -187,7 +187,7 @@ static const struct {
     { DNN_UNEVEN_PADDING, NO_ENGINE },
     { DNN_LAYOUT, NO_ENGINE },
     { DNN_TYPE, NO_ENGINE },
-    { DNN_SWISH, NO_ENGINE },
+    { DNN_SWISH, CUDNN_STATUS_NOT_SUPPORTED_GRAPH_PATTERN },
     { DNN_MISALIGNED, CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER },
     { DNN_MISSING_POINTER, CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER },
     { DNN_SURPLUS_POINTER, CUDNN_STATUS_BAD_PARAM_OUT_OF_BOUND },
@@ -384,11 +384,83 @@ static void convolutions_are_refused(void **state)
     assert_int_equal(cusim_error_count(), 0);
 }
 
+/* ---- while a stream is captured ------------------------------------------------------------------------------------------------ */
+
+static cudaStream_t captured; /* in each case: begun before, ended behind */
+
+static int dnn_create(void)
+{
+    cudnnHandle_t handle;
+    return (int)cudnnCreate(&handle);
+}
+
+static int lt_create(void)
+{
+    cublasLtHandle_t handle;
+    return (int)cublasLtCreate(&handle);
+}
+
+static cudnnHandle_t dnn_handle;
+static cublasLtHandle_t lt_handle;
+static int dnn_destroy(void) { return (int)cudnnDestroy(dnn_handle); }
+static int lt_destroy(void) { return (int)cublasLtDestroy(lt_handle); }
+
+/* A plan of the whole sequence up to its finalisation. */
+static int dnn_plan(void)
+{
+    sequence s = { .mistake = DNN_NOTHING };
+    cudnnBackendDescriptor_t t[N_TENSORS] = { NULL }, op[3], plan = NULL;
+    for (int uid = X; uid < N_TENSORS; uid++) t[uid] = tensor(&s, uid);
+    op[0] = convolution(&s, t);
+    op[1] = pointwise(&s, CUDNN_POINTWISE_ADD, t[AFTER_CONV], t[BIAS], t[AFTER_BIAS]);
+    op[2] = pointwise(&s, CUDNN_POINTWISE_RELU_FWD, t[AFTER_BIAS], NULL, t[Y]);
+    cudnnBackendDescriptor_t graph = make(&s, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
+    set(&s, graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &dnn_handle);
+    set(&s, graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 3, op);
+    finalize(&s, graph);
+    if (s.st == 0) choose(&s, dnn_handle, graph, &plan);
+    while (s.n > 0) cudnnBackendDestroyDescriptor(s.made[--s.n]);
+    return s.st;
+}
+
+static const struct {
+    const char *name;
+    int (*run)(void);
+    int status;
+} capture_rows[] = {
+    { "cudnnCreate", dnn_create, CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED },
+    { "cudnnDestroy", dnn_destroy, CUDNN_STATUS_INTERNAL_ERROR },
+    { "finalising an execution plan", dnn_plan, CUDNN_STATUS_INTERNAL_ERROR },
+    { "cublasLtCreate", lt_create, CUBLAS_STATUS_ALLOC_FAILED },
+    { "cublasLtDestroy", lt_destroy, CUBLAS_STATUS_INTERNAL_ERROR },
+};
+
+static void captures_are_lost(void **state)
+{
+    (void)state;
+    cudaGraph_t graph;
+    assert_int_equal(cudnnCreate(&dnn_handle), CUDNN_STATUS_SUCCESS);
+    assert_int_equal(cublasLtCreate(&lt_handle), CUBLAS_STATUS_SUCCESS);
+    assert_int_equal(dnn_plan(), CUDNN_STATUS_SUCCESS);
+    assert_int_equal(cudaStreamCreateWithFlags(&captured, cudaStreamNonBlocking), cudaSuccess);
+    for (size_t i = 0; i < sizeof capture_rows / sizeof *capture_rows; i++) {
+        assert_int_equal(cudaStreamBeginCapture(captured, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+        assert_int_equal(capture_rows[i].run(), capture_rows[i].status);
+        assert_int_equal(cudaStreamEndCapture(captured, &graph), cudaErrorStreamCaptureInvalidated);
+        assert_non_null(strstr(cusim_first_error(), capture_rows[i].name));
+        cusim_clear();
+    }
+    assert_int_equal(cudaStreamDestroy(captured), cudaSuccess);
+    assert_int_equal(cublasLtDestroy(lt_handle), CUBLAS_STATUS_SUCCESS);
+    assert_int_equal(cudnnDestroy(dnn_handle), CUDNN_STATUS_SUCCESS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_are_refused),
         cmocka_unit_test(convolutions_are_refused),
+        cmocka_unit_test(captures_are_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
