@@ -463,6 +463,7 @@ const char *adze_origin_name(adze_origin origin)
     case ADZE_ORIGIN_FILE: return "file";
     case ADZE_ORIGIN_ENVIRONMENT: return "environment";
     case ADZE_ORIGIN_COMMAND: return "command line";
+    case ADZE_ORIGIN_PROGRAM: return "program";
     }
     return "unknown";
 }

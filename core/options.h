@@ -56,7 +56,8 @@ typedef struct {
     unsigned properties; /* ADZE_OPTION_REQUIRED ... */
 } adze_option;
 
-typedef enum { ADZE_ORIGIN_DEFAULT, ADZE_ORIGIN_FILE, ADZE_ORIGIN_ENVIRONMENT, ADZE_ORIGIN_COMMAND } adze_origin;
+typedef enum { ADZE_ORIGIN_DEFAULT, ADZE_ORIGIN_FILE, ADZE_ORIGIN_ENVIRONMENT, ADZE_ORIGIN_COMMAND,
+               ADZE_ORIGIN_PROGRAM /* what the program makes of the others: the device of a rank */ } adze_origin;
 
 typedef struct adze_options adze_options;
 
@@ -99,7 +100,7 @@ const char *adze_options_arg(const adze_options *o, int64_t i);
 /* Walks the store in table order, for records such as run.json; NULL past the end. */
 const adze_option *adze_options_at(const adze_options *o, size_t i);
 adze_origin adze_options_origin(const adze_options *o, const char *name);
-const char *adze_origin_name(adze_origin origin); /* "default", "file", "environment", "command line" */
+const char *adze_origin_name(adze_origin origin); /* "default", "file", "environment", "command line", "program" */
 
 /* Appends the help, at most 80 columns: usage, about, the options by group in table order, then the examples. Usage and
  * examples are taken line by line as they are; about is wrapped. NULL leaves a part out. */

@@ -747,10 +747,10 @@ static adze_status choose_rank_device(run *r)
     adze_status st = ADZE_OK;
     char text[24];
     const char *device = adze_options_string(r->p->options, "device");
-    REQUIRE(strncmp(device, "cuda:", 5) != 0, ADZE_EINVAL, "--device %s: several ranks take a GPU each; give --device cuda", device);
-    snprintf(text, sizeof text, "cuda:%d", ranks_local(r->ranks));
-    if (strcmp(device, "cuda") == 0) TRY(adze_options_set(r->p->options, "device", text, ADZE_ORIGIN_COMMAND, "mpirun"));
-    if (strcmp(device, "auto") == 0) TRY(adze_options_set(r->p->options, "device", "cpu", ADZE_ORIGIN_COMMAND, "mpirun"));
+    REQUIRE(!strchr(device, ':'), ADZE_EINVAL, "--device %s: several ranks take a GPU each; give --device %.*s", device, (int)strcspn(device, ":"), device);
+    snprintf(text, sizeof text, "%.5s:%d", device, ranks_local(r->ranks));
+    if (strcmp(device, "cpu") == 0) return ADZE_OK;
+    TRY(adze_options_set(r->p->options, "device", strcmp(device, "auto") == 0 ? "cpu" : text, ADZE_ORIGIN_PROGRAM, "mpirun"));
 done:
     return st;
 }

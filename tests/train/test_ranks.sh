@@ -47,6 +47,9 @@ if [ -e "$bin/../lib/adze_cusim.so" ]; then
   expect 0 '' "${ranks[@]}" -np 2 "${plain[@]}" --device cusim --batch 6 --out gpu-again --log quiet
   same gpu-again/product_01/model.h5 gpu2/product_01/model.h5
   expect 0 '' "${ranks[@]}" -np 2 "${tiny[@]}" --device cusim --batch 2 --out gpu-norm --log quiet
+  expect 2 '*--device cusim:1: several ranks take a GPU each*' "${ranks[@]}" -np 2 "${plain[@]}" --device cusim:1 --batch 6 --out no
+  expect 4 '*several ranks on GPUs need NCCL 2*' env ADZE_CUSIM_LACKS=nccl "${ranks[@]}" -x ADZE_CUSIM_LACKS -np 2 "${plain[@]}" --device cusim --batch 6 --out no
+  expect 4 '*cusim:4: there are 4, counted from 0*' "${ranks[@]}" -np 6 "${plain[@]}" --device cusim --batch 6 --out no
   expect 2 '*--device cuda:1: several ranks take a GPU each*' "${ranks[@]}" -np 2 "${plain[@]}" --device cuda:1 --batch 6 --out no
 else echo "without adze_cusim.so: several ranks on emulated GPUs are left out" >&2; fi
 
