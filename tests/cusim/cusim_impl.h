@@ -100,6 +100,9 @@ bool cusim_is_pinned(const void *p, size_t n_bytes);
 /* The range is inside a live allocation; else a failed check that names `who`. */
 bool cusim_check_live(const void *p, size_t n_bytes, const char *who);
 
+/* Counts all that is allocated as written. */
+void cusim_assume_initialised(void);
+
 /* Frees device memory; false, reported, if p is no allocation. */
 bool cusim_release(void *p);
 

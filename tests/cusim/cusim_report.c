@@ -23,6 +23,7 @@ bool cusim_set_checks(const char *checks)
     static const char *const names[] = {[CUSIM_CHECKS_OFF] = "off", [CUSIM_CHECKS_FAST] = "fast", [CUSIM_CHECKS_FULL] = "full"};
     for (int i = 0; i < 3; i++)
         if (strcmp(checks, names[i]) == 0) {
+            if (cusim_the_checks == CUSIM_CHECKS_OFF && i != CUSIM_CHECKS_OFF) cusim_assume_initialised();
             cusim_the_checks = (cusim_checks)i;
             return true;
         }

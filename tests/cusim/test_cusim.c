@@ -122,6 +122,28 @@ static void counts_sectors_and_conflicts(void **state)
     cudaFree(p);
 }
 
+/* Without checks nobody knows what kernels have written: nothing is called uninitialised then, nor afterwards what was written then. */
+static void off_reports_nothing(void **state)
+{
+    (void)state;
+    enum { N = 96 };
+    float x[N], y[N], *p;
+    for (int i = 0; i < N; i++) x[i] = (float)i;
+    assert_true(cusim_set_schedule("forward"));
+    assert_int_equal(cudaMalloc((void **)&p, 3 * sizeof x), cudaSuccess);
+    assert_true(cusim_set_checks("off"));
+    assert_int_equal(cudaMemcpy(p, x, sizeof x, cudaMemcpyHostToDevice), cudaSuccess);
+    assert_int_equal(test_staged(p, p + N, N, NULL), cudaSuccess);
+    assert_int_equal(cudaMemcpy(y, p + N, sizeof y, cudaMemcpyDeviceToHost), cudaSuccess);
+    assert_true(y[N - 1] == 2.0f * (N - 1));
+    assert_true(cusim_set_checks("full"));
+    assert_int_equal(test_staged(p + N, p + 2 * N, N, NULL), cudaSuccess);
+    assert_int_equal(cudaMemcpy(y, p + 2 * N, sizeof y, cudaMemcpyDeviceToHost), cudaSuccess);
+    assert_true(y[N - 1] == 4.0f * (N - 1));
+    assert_int_equal(cusim_error_count(), 0);
+    cudaFree(p);
+}
+
 /* How many accesses per second of processor time the checks let through; printed, since it is the machine's as well. */
 static void tells_its_speed(void **state)
 {
@@ -204,7 +226,8 @@ static void readme_names_mistakes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(sums_blocks), cmocka_unit_test(multiplies_matrices),
-                                       cmocka_unit_test(copies_asynchronously), cmocka_unit_test(counts_sectors_and_conflicts), cmocka_unit_test(tells_its_speed),
+                                       cmocka_unit_test(copies_asynchronously), cmocka_unit_test(counts_sectors_and_conflicts), cmocka_unit_test(off_reports_nothing),
+                                       cmocka_unit_test(tells_its_speed),
                                        cmocka_unit_test(finds_mistakes),
                                        cmocka_unit_test(finds_nothing_else), cmocka_unit_test(readme_names_mistakes)};
     return cmocka_run_group_tests(tests, NULL, NULL);

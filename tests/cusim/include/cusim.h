@@ -19,7 +19,8 @@ extern "C" {
 /* "forward", "reverse", "warps" or "random:SEED"; false if it is none of these. */
 bool cusim_set_schedule(const char *schedule);
 
-/* "off", "fast" (bounds, life, alignment, initialisation) or "full" (races as well; the default); false if none of these. */
+/* "off", "fast" (bounds, life, alignment, initialisation) or "full" (races as well; the default); false if none of these. What is allocated
+ * when checks begin behind "off" counts as written. */
 bool cusim_set_checks(const char *checks);
 
 /* Failed checks since the start or the last cusim_clear(), and the text of the first of them ("" if there was none).
