@@ -218,12 +218,14 @@ static adze_status evaluate_one(run *r, int64_t i)
     }
     size_t pixels = (size_t)(m.info->H * m.info->W);
     adze_memory_item memory[] = {
-        { "pictures and maps", (size_t)n_items * pixels * 8 }, { "sorted scores", (size_t)n_items * pixels * 16 }, { NULL, 0 },
+        { .what = "pictures and maps", .n_bytes = (size_t)n_items * pixels * 8 },
+        { .what = "sorted scores", .n_bytes = (size_t)n_items * pixels * 16 },
+        { .what = NULL },
     };
     char what[96];
     snprintf(what, sizeof what, "scoring %s, %" PRId64 " pictures", r->name[i], n_items);
     TRY(adze_program_memory(r->p, memory, what));
-    adze_memory_item on_device[ADZE_MEMORY_ITEMS] = { { NULL, 0 } };
+    adze_memory_item on_device[ADZE_MEMORY_ITEMS] = { { .what = NULL } };
     if (m.method->device_memory) m.method->device_memory(m.model, n_items, on_device);
     TRY(adze_program_device_memory(r->p, r->ctx, on_device, what));
     if (adze_options_flag(o, "dry-run")) goto done;
@@ -238,7 +240,7 @@ static adze_status evaluate_one(run *r, int64_t i)
         .user = r,
     };
     evaluated_class *c = &r->result[i];
-    TRY(evaluate_class(c, r->p, &m, r->name[i], items, n_items, &opts));
+    TRY(loaded_model_blame(evaluate_class(c, r->p, &m, r->name[i], items, n_items, &opts), r->path[i]));
     adze_text facts = ADZE_TEXT_EMPTY;
     m.method->facts(m.model, &facts);
     adze_log_write(&r->p->log, ADZE_LOG_INFO, "%s: %" PRId64 " images, %.1f images/s (%.1f s waiting for pictures); %s", r->name[i],

@@ -244,9 +244,9 @@ static adze_status say_memory(const run *r)
     int64_t n, pixels = r->m.info->H * r->m.info->W;
     adze_dataset_all(r->data, &n);
     const adze_memory_item memory[] = {
-        { "a batch of pictures and maps", (size_t)(r->m.batch * pixels) * (3 + 4 * sizeof(float)) },
-        { r->raw_floats > 0 ? "scores of all pictures" : NULL, (size_t)(n * r->raw_floats) * sizeof(float) },
-        { NULL, 0 },
+        { .what = "a batch of pictures and maps", .n_bytes = (size_t)(r->m.batch * pixels) * (3 + 4 * sizeof(float)) },
+        { .what = r->raw_floats > 0 ? "scores of all pictures" : NULL, .n_bytes = (size_t)(n * r->raw_floats) * sizeof(float) },
+        { .what = NULL },
     };
     return adze_program_memory(r->p, memory, "scoring");
 }
@@ -305,7 +305,7 @@ static adze_status predict(run *r)
     }
     puts(r->verdict ? "path,score,verdict" : "path,score");
     r->low = INFINITY, r->high = -INFINITY;
-    TRY(pass(r, out, false));
+    TRY(loaded_model_blame(pass(r, out, false), adze_options_string(o, "model")));
     if (scale) r->low = low, r->high = high;
     if (!(r->high > r->low)) r->high = r->low + fmax(1e-6, fabs(r->low) * 1e-3);
     if (out) TRY(pass(r, out, true)); /* again: the common scale is known only now */

@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -37,28 +38,46 @@ done:
     return st;
 }
 
-static adze_status find_tensor(adze_model_file *file, const char *name, adze_shape *shape, const float **data)
+/* Where tensors come from. */
+typedef struct {
+    adze_model_file *file;
+    const char *path;
+} stored;
+
+static adze_status find_own(void *user, const char *name, adze_shape *shape, const float **data)
 {
+    adze_status st = ADZE_OK;
+    const stored *s = user;
     const adze_stored_tensor *t;
-    adze_status st = adze_model_file_find(file, name, &t);
-    if (st != ADZE_OK) return st;
-    if (t->type != ADZE_DTYPE_F32 || t->rank > ADZE_MAX_RANK)
-        return adze_fail(ADZE_EINPUT, "tensor '%s' is %s of rank %d, want float32", name, adze_dtype_name(t->type), t->rank);
+    TRY(adze_model_file_find(s->file, name, &t));
+    REQUIRE(t->type == ADZE_DTYPE_F32 && t->rank <= ADZE_MAX_RANK, ADZE_EINPUT, "%s: tensor '%s' is %s of rank %d, want float32", s->path, name,
+            adze_dtype_name(t->type), t->rank);
     *shape = adze_shape_of(t->rank, t->dim);
     *data = (const float *)t->data;
-    return ADZE_OK;
+    const int64_t n = adze_shape_count(shape);
+    for (int64_t i = 0; i < n; i++) /* a network may swallow it: relu makes 0 of NaN */
+        REQUIRE(isfinite((*data)[i]), ADZE_EINPUT, "%s: tensor '%s' holds %g", s->path, name, (double)(*data)[i]);
+done:
+    return st;
 }
 
 static adze_status find_weight(void *user, const char *name, adze_shape *shape, const float **data)
 {
     char full[320];
     snprintf(full, sizeof full, "backbone.%s", name);
-    return find_tensor(user, full, shape, data);
+    return find_own(user, full, shape, data);
 }
 
-static adze_status find_own(void *user, const char *name, adze_shape *shape, const float **data)
+adze_status loaded_model_blame(adze_status st, const char *path)
 {
-    return find_tensor(user, name, shape, data);
+    return st == ADZE_ENUMERIC ? adze_fail_prefix(ADZE_EINPUT, "%s: its weights give no finite numbers", path) : st;
+}
+
+/* An error that says in which file, once. */
+static adze_status name_file(adze_status st, const char *path)
+{
+    bool named = st == ADZE_OK || strncmp(adze_error_message(), path, strlen(path)) == 0;
+    return named ? st : adze_fail_prefix(st, "%s", path);
 }
 
 adze_status loaded_model_open(loaded_model *m, const char *path, adze_ctx *ctx, int64_t batch)
@@ -72,6 +91,7 @@ adze_status loaded_model_open(loaded_model *m, const char *path, adze_ctx *ctx, 
     REQUIRE(m->info->H > 0 && m->info->W > 0 && m->info->H <= 4096 && m->info->W <= 4096, ADZE_EINPUT,
             "%s: input size %" PRId64 "x%" PRId64, path, m->info->H, m->info->W);
     TRY(read_options(m, path));
+    stored from = { m->file, path };
     m->batch = batch > 0 ? batch : m->method->batch;
     adze_normalize_init(&m->normalize, m->info->mean, m->info->std);
     adze_model_setup setup = {
@@ -83,15 +103,14 @@ adze_status loaded_model_open(loaded_model *m, const char *path, adze_ctx *ctx, 
         .batch = m->batch,
         .seed = (uint64_t)m->info->seed,
         .options = m->options,
-        .weights = { find_weight, m->file },
+        .weights = { find_weight, &from },
         .fit = false,
     };
     st = m->method->create(&m->model, &setup);
     if (st == ADZE_EINVAL) st = ADZE_EINPUT;
-    if (st != ADZE_OK) st = adze_fail_prefix(st, "%s", path);
-    TRY(st);
-    adze_tensor_source own = { find_own, m->file };
-    TRY(m->method->load(m->model, &own));
+    TRY(name_file(st, path));
+    adze_tensor_source own = { find_own, &from };
+    TRY(name_file(loaded_model_blame(m->method->load(m->model, &own), path), path));
 done:
     if (st != ADZE_OK) loaded_model_close(m);
     return st;

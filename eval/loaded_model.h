@@ -24,6 +24,8 @@ typedef struct {
 
 /* Reads PATH. batch 0: the method's. ADZE_EINPUT: no checkpoint, damaged, of a method or backbone unknown here. */
 adze_status loaded_model_open(loaded_model *m, const char *path, adze_ctx *ctx, int64_t batch);
+/* Numbers that are not finite come from the file, for pictures are bytes: makes ADZE_ENUMERIC an ADZE_EINPUT with its path. */
+adze_status loaded_model_blame(adze_status st, const char *path);
 /* Whether its pictures come as OpenCV reads them, blue first. */
 bool loaded_model_reads_as_opencv(const loaded_model *m);
 /* Whether the method's own image score counts, as adze_method.scores_images says. */

@@ -269,41 +269,47 @@ static size_t available_bytes(void)
     return limit > 0 && left < free_bytes ? left : free_bytes;
 }
 
+static size_t sum_of(const adze_memory_item *items)
+{
+    size_t n_bytes = 0;
+    for (; items->what; items++) n_bytes += items->n_bytes;
+    return n_bytes;
+}
+
+/* What will be counted against --memory-limit. */
+static size_t counted_bytes(const adze_memory_item *items)
+{
+    size_t n_bytes = adze_memory_live_bytes();
+    for (; items->what; items++) n_bytes += items->counted ? 0 : items->n_bytes;
+    return n_bytes;
+}
+
 bool adze_program_fits(const adze_memory_item *items)
 {
-    size_t more = 0, limit = adze_memory_limit(), available = available_bytes();
-    for (; items->what; items++) more += items->n_bytes;
-    return (limit == 0 || adze_memory_live_bytes() + more <= limit) && (available == 0 || more <= available);
+    size_t limit = adze_memory_limit(), available = available_bytes();
+    return (limit == 0 || counted_bytes(items) <= limit) && (available == 0 || sum_of(items) <= available);
 }
 
 adze_status adze_program_memory(adze_program *p, const adze_memory_item *items, const char *what)
 {
     adze_text t = ADZE_TEXT_EMPTY;
-    size_t now = resident_bytes(), more = 0, largest = 0, limit = adze_memory_limit();
+    size_t now = resident_bytes(), more = sum_of(items), counted = counted_bytes(items), largest = 0, limit = adze_memory_limit();
     size_t machine = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
     const char *largest_name = "";
     adze_text_printf(&t, "in use %s", adze_program_bytes(now));
     for (; items->what; items++) {
-        more += items->n_bytes;
         adze_text_printf(&t, ", %s %s", items->what, adze_program_bytes(items->n_bytes));
         if (items->n_bytes > largest) largest = items->n_bytes, largest_name = items->what;
     }
     p->planned_bytes = now + more;
     adze_log_write(&p->log, ADZE_LOG_INFO, "peak memory of %s: %s (%s)", what, adze_program_bytes(now + more), t.s ? t.s : "");
     adze_text_destroy(&t);
-    bool over_limit = limit > 0 && adze_memory_live_bytes() + more > limit;
+    bool over_limit = limit > 0 && counted > limit;
     if (!over_limit && now + more <= machine) return ADZE_OK;
     return adze_fail(ADZE_ENOMEM,
                      "%s needs %s, %s is %s; the largest part is %s with %s: a larger --memory-limit, a smaller --size or fewer pictures help",
-                     what, adze_program_bytes(now + more), over_limit ? "--memory-limit" : "the machine's memory",
+                     what, adze_program_bytes(over_limit ? counted : now + more), over_limit ? "--memory-limit" : "the machine's memory",
                      adze_program_bytes(over_limit ? limit : machine), largest_name, adze_program_bytes(largest));
-}
-
-static size_t sum_of(const adze_memory_item *items)
-{
-    size_t n_bytes = 0;
-    for (; items->what; items++) n_bytes += items->n_bytes;
-    return n_bytes;
 }
 
 /* What helps when a part of the device's memory is too large. */

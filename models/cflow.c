@@ -254,7 +254,7 @@ static adze_status cflow_fill(adze_model *m, const adze_training_at *at, const c
 static void cflow_memory(const adze_model *m, int64_t n_images, adze_memory_item items[ADZE_MEMORY_ITEMS])
 {
     (void)m, (void)n_images;
-    items[0] = (adze_memory_item){ NULL, 0 }; /* the trainer knows its plans */
+    items[0] = (adze_memory_item){ .what = NULL }; /* the trainer knows its plans */
 }
 
 static adze_status cflow_save(const adze_model *m, const adze_tensor_sink *sink)

@@ -66,10 +66,11 @@ typedef struct {
 
 typedef struct adze_model adze_model; /* opaque: one per method and category */
 
-/* Memory that a phase will hold at once beyond what is allocated already; `what` NULL ends the list. */
+/* Memory that a phase will take beyond what the process holds now; `what` NULL ends the list. */
 typedef struct {
     const char *what;
     size_t n_bytes;
+    bool counted; /* it is allocated, and counted by core/memory.h, but not touched yet */
 } adze_memory_item;
 enum { ADZE_MEMORY_ITEMS = 12 };
 

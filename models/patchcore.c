@@ -269,15 +269,15 @@ static void patchcore_memory(const adze_model *m, int64_t n_images, adze_memory_
     int n = 0;
     int64_t N = n_images * m->h * m->w, K = m->sampler == SAMPLER_NONE ? N : adze_kcenter_count(m->coreset, N);
     if (m->setup.fit) {
-        items[n++] = (adze_memory_item){ "patch features", (size_t)(N * m->D) * sizeof(float) };
+        items[n++] = (adze_memory_item){ .what = "patch features", .n_bytes = (size_t)(N * m->D) * sizeof(float) };
         if (m->projected != ADZE_NONE)
-            items[n++] = (adze_memory_item){ "projected features", (size_t)(N * m->projection_dim) * sizeof(float) };
+            items[n++] = (adze_memory_item){ .what = "projected features", .n_bytes = (size_t)(N * m->projection_dim) * sizeof(float) };
         if (m->sampler != SAMPLER_NONE)
-            items[n++] = (adze_memory_item){ "k-center selection",
-                                             adze_kcenter_bytes(N, m->projection_dim ? m->projection_dim : m->D, K) };
-        items[n++] = (adze_memory_item){ "memory bank", (size_t)(K * m->D) * sizeof(float) };
+            items[n++] = (adze_memory_item){ .what = "k-center selection",
+                                             .n_bytes = adze_kcenter_bytes(N, m->projection_dim ? m->projection_dim : m->D, K) };
+        items[n++] = (adze_memory_item){ .what = "memory bank", .n_bytes = (size_t)(K * m->D) * sizeof(float) };
     }
-    items[n] = (adze_memory_item){ NULL, 0 };
+    items[n] = (adze_memory_item){ .what = NULL };
 }
 
 static void patchcore_device_memory(const adze_model *m, int64_t n_images, adze_memory_item items[ADZE_MEMORY_ITEMS])
@@ -286,14 +286,14 @@ static void patchcore_device_memory(const adze_model *m, int64_t n_images, adze_
     const adze_ctx *ctx = m->setup.ctx;
     int64_t N = n_images * m->h * m->w, Q = rows_per_batch(m), d = m->projection_dim > 0 ? m->projection_dim : m->D;
     if (m->setup.fit && m->sampler != SAMPLER_NONE)
-        items[n++] = (adze_memory_item){ adze_block_name(ADZE_BLOCK_SELECTION),
-                                         adze_kcenter_device_bytes(ctx, N, d, adze_kcenter_count(m->coreset, N), m->n_starts < N ? m->n_starts : N) };
+        items[n++] = (adze_memory_item){ .what = adze_block_name(ADZE_BLOCK_SELECTION),
+                                         .n_bytes = adze_kcenter_device_bytes(ctx, N, d, adze_kcenter_count(m->coreset, N), m->n_starts < N ? m->n_starts : N) };
     if (m->bank) {
-        items[n++] = (adze_memory_item){ adze_block_name(ADZE_BLOCK_QUERIES), adze_bank_query_device_bytes(m->bank, Q, (int)m->neighbours) };
-        items[n++] = (adze_memory_item){ adze_block_name(ADZE_BLOCK_MAPS),
-                                         adze_map_device_bytes(ctx, m->setup.batch, m->h, m->w, m->setup.H, m->setup.W, m->sigma) };
+        items[n++] = (adze_memory_item){ .what = adze_block_name(ADZE_BLOCK_QUERIES), .n_bytes = adze_bank_query_device_bytes(m->bank, Q, (int)m->neighbours) };
+        items[n++] = (adze_memory_item){ .what = adze_block_name(ADZE_BLOCK_MAPS),
+                                         .n_bytes = adze_map_device_bytes(ctx, m->setup.batch, m->h, m->w, m->setup.H, m->setup.W, m->sigma) };
     }
-    items[n] = (adze_memory_item){ NULL, 0 };
+    items[n] = (adze_memory_item){ .what = NULL };
 }
 
 static void patchcore_choose(const adze_model *m, int64_t n_images, bool *keep)

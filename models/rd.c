@@ -132,7 +132,7 @@ static void rd_training(adze_model *m, int64_t epochs, adze_training *out)
 static void rd_memory(const adze_model *m, int64_t n_images, adze_memory_item items[ADZE_MEMORY_ITEMS])
 {
     (void)m, (void)n_images;
-    items[0] = (adze_memory_item){ NULL, 0 }; /* the trainer knows its plans */
+    items[0] = (adze_memory_item){ .what = NULL }; /* the trainer knows its plans */
 }
 
 static adze_status rd_save(const adze_model *m, const adze_tensor_sink *sink)

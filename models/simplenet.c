@@ -139,18 +139,18 @@ static adze_noise simplenet_noise(const adze_model *m, const adze_training_at *a
 static void simplenet_memory(const adze_model *m, int64_t n_images, adze_memory_item items[ADZE_MEMORY_ITEMS])
 {
     (void)m, (void)n_images;
-    items[0] = (adze_memory_item){ NULL, 0 }; /* the trainer knows its plans */
+    items[0] = (adze_memory_item){ .what = NULL }; /* the trainer knows its plans */
 }
 
 static void simplenet_device_memory(const adze_model *m, int64_t n_images, adze_memory_item items[ADZE_MEMORY_ITEMS])
 {
     const adze_model_setup *s = &m->setup;
     (void)n_images;
-    items[0] = (adze_memory_item){ NULL, 0 };
-    items[1] = (adze_memory_item){ NULL, 0 };
+    items[0] = (adze_memory_item){ .what = NULL };
+    items[1] = (adze_memory_item){ .what = NULL };
     if (!s->fit)
-        items[0] = (adze_memory_item){ adze_block_name(ADZE_BLOCK_MAPS),
-                                       adze_map_device_bytes(s->ctx, s->batch, m->features.h, m->features.w, s->H, s->W, m->sigma) };
+        items[0] = (adze_memory_item){ .what = adze_block_name(ADZE_BLOCK_MAPS),
+                                       .n_bytes = adze_map_device_bytes(s->ctx, s->batch, m->features.h, m->features.w, s->H, s->W, m->sigma) };
 }
 
 static adze_status simplenet_save(const adze_model *m, const adze_tensor_sink *sink)

@@ -344,12 +344,12 @@ static adze_status gather_model(run *r, adze_model *m, const fit_work *w, fit_re
     r->method->memory(m, n_order, memory);
     int last = 0;
     while (memory[last].what) last++;
-    memory[last] = (adze_memory_item){ "pictures ahead", adze_loader_queue_bytes(&opts) };
-    memory[last + 1] = (adze_memory_item){ NULL, 0 };
+    memory[last] = (adze_memory_item){ .what = "pictures ahead", .n_bytes = adze_loader_queue_bytes(&opts) };
+    memory[last + 1] = (adze_memory_item){ .what = NULL };
     char what[96];
     snprintf(what, sizeof what, "fitting %s on %" PRId64 " pictures", w->name, n_order);
     TRY(adze_program_memory(r->p, memory, what));
-    memory[0] = (adze_memory_item){ NULL, 0 };
+    memory[0] = (adze_memory_item){ .what = NULL };
     if (r->method->device_memory) r->method->device_memory(m, n_order, memory);
     TRY(adze_program_device_memory(r->p, r->ctx, memory, what));
     if (adze_options_flag(r->p->options, "dry-run")) goto done;

@@ -175,8 +175,8 @@ static void memory_items(gradient_state *g, adze_memory_item items[ADZE_MEMORY_I
     adze_train_state state = describe(g);
     trainer_memory(g->t, items);
     while (items[n].what) n++;
-    items[n++] = (adze_memory_item){ "copy of the state while it is written", adze_state_writer_bytes(&state) };
-    items[n] = (adze_memory_item){ NULL, 0 };
+    items[n++] = (adze_memory_item){ .what = "copy of the state while it is written", .n_bytes = adze_state_writer_bytes(&state) };
+    items[n] = (adze_memory_item){ .what = NULL };
 }
 
 static void use_cache(gradient_state *g, trainer_cache_kind kind, const char *path)

@@ -406,7 +406,7 @@ static adze_loader_opts loader_opts(const trainer *t)
     return opts;
 }
 
-/* Neither arenas nor what kernels hold have been touched before the first run: they are yet to come. */
+/* Neither arenas nor what kernels hold have been touched before the first run: the system has yet to give them. */
 void trainer_memory(const trainer *t, adze_memory_item items[ADZE_MEMORY_ITEMS])
 {
     int n = 0;
@@ -418,23 +418,23 @@ void trainer_memory(const trainer *t, adze_memory_item items[ADZE_MEMORY_ITEMS])
         kernels += plan ? adze_plan_kernel_bytes(plan) : 0;
     }
     if (trainer_uses_cache(t) == CACHE_MEMORY)
-        items[n++] = (adze_memory_item){ "features of the frozen part (--cache off: none)",
-                                         adze_feature_cache_bytes(t->o.n, t->value, t->split.n_cuts) };
+        items[n++] = (adze_memory_item){ .what = "features of the frozen part (--cache off: none)",
+                                         .n_bytes = adze_feature_cache_bytes(t->o.n, t->value, t->split.n_cuts) };
     if (trainer_uses_cache(t) == CACHE_FILE)
-        items[n++] = (adze_memory_item){ "tables of the feature cache", adze_feature_cache_table_bytes(t->o.n, t->split.n_cuts) };
+        items[n++] = (adze_memory_item){ .what = "tables of the feature cache", .n_bytes = adze_feature_cache_table_bytes(t->o.n, t->split.n_cuts) };
     adze_device_memory device;
-    if (!adze_ctx_memory(t->o.ctx, &device)) items[n++] = (adze_memory_item){ "activations", arenas };
-    items[n++] = (adze_memory_item){ "weights and gradients as the kernels want them", kernels };
-    items[n++] = (adze_memory_item){ "pictures ahead", adze_loader_queue_bytes(&loader) };
-    items[n] = (adze_memory_item){ NULL, 0 };
+    if (!adze_ctx_memory(t->o.ctx, &device)) items[n++] = (adze_memory_item){ .what = "activations", .n_bytes = arenas, .counted = true };
+    items[n++] = (adze_memory_item){ .what = "weights and gradients as the kernels want them", .n_bytes = kernels, .counted = true };
+    items[n++] = (adze_memory_item){ .what = "pictures ahead", .n_bytes = adze_loader_queue_bytes(&loader) };
+    items[n] = (adze_memory_item){ .what = NULL };
 }
 
 void trainer_device_memory(const trainer *t, adze_memory_item items[ADZE_MEMORY_ITEMS])
 {
     int n = 0;
     if (trainer_uses_cache(t) == CACHE_DEVICE)
-        items[n++] = (adze_memory_item){ adze_block_name(ADZE_BLOCK_FEATURES), adze_feature_cache_bytes(t->o.n, t->value, t->split.n_cuts) };
-    items[n] = (adze_memory_item){ NULL, 0 };
+        items[n++] = (adze_memory_item){ .what = adze_block_name(ADZE_BLOCK_FEATURES), .n_bytes = adze_feature_cache_bytes(t->o.n, t->value, t->split.n_cuts) };
+    items[n] = (adze_memory_item){ .what = NULL };
 }
 
 /* ---- pictures ---- */

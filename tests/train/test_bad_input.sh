@@ -99,4 +99,22 @@ expect 4 '*--memory-limit is 1.0 MB: a larger one*' adze-predict --model $good t
 [ -e z/product_01/model.h5 ] && complain "a model was made without memory"
 expect 4 '*standard output*' bash -c "adze-predict --model $good toy/product_01/test >/dev/full"
 nothing_half .
+
+# A checkpoint whose seal is whole and whose weights are not: bad input, not an internal error.
+reseal() { # FILE
+  tail -c +513 "$1" | sha256sum | head -c 64 | dd of="$1" bs=1 seek="$(head -n 2 "$1" | wc -c)" conv=notrunc status=none
+}
+expect 0 '' "${train[@]}" "${one[@]}" --out sealed
+cp sealed/product_01/model.h5 same.h5 && reseal same.h5 && same sealed/product_01/model.h5 same.h5
+cp same.h5 nan.h5
+head -c 4096 /dev/zero | tr '\0' '\377' | dd of=nan.h5 bs=1 seek=$(($(stat -c %s nan.h5) / 2)) conv=notrunc status=none
+expect 3 '*nan.h5: damaged*' adze-eval --model nan.h5 "${one[@]}" --out x
+reseal nan.h5
+expect 3 '*nan.h5: tensor *holds *nan*' adze-eval --model nan.h5 "${one[@]}" --out x
+expect 3 '*nan.h5: tensor *holds *nan*' adze-predict --model nan.h5 toy/product_01/test/good
+cp same.h5 huge.h5
+head -c 4096 /dev/zero | tr '\0' '\177' | dd of=huge.h5 bs=1 seek=$(($(stat -c %s huge.h5) / 2)) conv=notrunc status=none
+reseal huge.h5
+expect 3 '*huge.h5: its weights give no finite numbers: *' adze-eval --model huge.h5 "${one[@]}" --out x
+expect 3 '*huge.h5: its weights give no finite numbers: *' adze-predict --model huge.h5 toy/product_01/test/good
 exit $failed

@@ -128,6 +128,15 @@ else
   forecast simplenet adze-train --method simplenet --backbone resnet18 --weights resnet18.h5 --class product_01 --size 64 --batch 4
 fi
 
+# --memory-limit refuses what does not fit, and nothing else: a tenth above the peak that was counted is enough.
+if ! grep -q __asan_init "$bin/adze-train"; then
+  small=("${rd[@]}" --size 64 --epochs 1 --threads 1)
+  "${small[@]}" --out peak --force 2>err.txt || complain "rd failed: $(cat err.txt)"
+  peak=$(sed -n 's/.*peak \([0-9]*\) MiB.*/\1/p' err.txt | tail -n 1)
+  expect 0 '*' "${small[@]}" --out peak --force --memory-limit $((peak * 11 / 10))M
+  expect 4 "*needs *, --memory-limit is *" "${small[@]}" --out peak --force --memory-limit $((peak * 9 / 10))M
+fi
+
 # What is no cache, or a damaged one, is refused and stays, unless --force.
 echo "somebody else's" >else.h5
 cp else.h5 else.copy
