@@ -113,7 +113,7 @@ reseal nan.h5
 expect 3 '*nan.h5: tensor *holds *nan*' adze-eval --model nan.h5 "${one[@]}" --out x
 expect 3 '*nan.h5: tensor *holds *nan*' adze-predict --model nan.h5 toy/product_01/test/good
 cp same.h5 huge.h5
-head -c 4096 /dev/zero | tr '\0' '\177' | dd of=huge.h5 bs=1 seek=$(($(stat -c %s huge.h5) / 2)) conv=notrunc status=none
+head -c 64k /dev/zero | tr '\0' '\177' | dd of=huge.h5 bs=4k seek=$(($(stat -c %s huge.h5) / 8192)) conv=notrunc status=none
 reseal huge.h5
 expect 3 '*huge.h5: its weights give no finite numbers: *' adze-eval --model huge.h5 "${one[@]}" --out x
 expect 3 '*huge.h5: its weights give no finite numbers: *' adze-predict --model huge.h5 toy/product_01/test/good
