@@ -22,7 +22,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { COLUMNS = 64, LANES = 16 }; /* of a block of columns */
+enum { COLUMNS = 64, PIECE = 256, LANES = 16 }; /* columns of a row at a time, and of all rows */
 
 /* What the passes need to know. Operands of products have their type: float32 or bfloat16. */
 typedef struct {
@@ -105,14 +105,14 @@ typedef struct {
 
 /* Sums over the rows of columns k0 .. of both halves: d scale without its slope, d offset, d b2. */
 typedef struct {
-    double scale[2][COLUMNS], offset[2][COLUMNS], bias[2][COLUMNS];
+    double scale[2][PIECE], offset[2][PIECE], bias[2][PIECE];
 } column_sums;
 
 INLINE void affine_backward_body(const pass *p, const affine_grads *a, int64_t k0, int64_t n, column_sums *sum)
 {
     const int64_t C = p->s.C, h = p->s.h;
     const float *g1 = p->g + k0, *g2 = g1 + h, clamp = p->clamp, slope = 0.1f * p->slope;
-    float dx1[COLUMNS], dx2[COLUMNS], near[2][COLUMNS];
+    float dx1[PIECE], dx2[PIECE], near[2][PIECE];
     memset(sum, 0, sizeof *sum);
     for (int64_t row = 0; row < p->s.R; row++) {
         const int64_t at = row * C + k0;
@@ -456,7 +456,7 @@ done:
 /* u -> dr, dx without the subnet's part, and the gradients of scale, offset and b2. */
 static void affine_gradients(const adze_call *c, const pass *p)
 {
-    const int64_t h = p->s.h;
+    const int64_t h = p->s.h, share = adze_cpu_column_piece(h), piece = share < PIECE ? share : PIECE;
     const passes *kernel = best_passes();
     const adze_arg *x = &c->in[COUPLING_X];
     const affine_grads a = { .x = x->data, .r = adze_coupling_subnet(c, &p->s), .u = part(c, U), .dlogdet = c->out[0].grad + p->s.R * p->s.C,
@@ -465,8 +465,8 @@ static void affine_gradients(const adze_call *c, const pass *p)
     double dlogdet = 0.0;
     for (int64_t n = 0; n < p->s.R; n++) dlogdet += a.dlogdet[n];
 #pragma omp parallel for schedule(static)
-    for (int64_t k0 = 0; k0 < h; k0 += COLUMNS) {
-        const int64_t n = h - k0 < COLUMNS ? h - k0 : COLUMNS;
+    for (int64_t k0 = 0; k0 < h; k0 += piece) {
+        const int64_t n = h - k0 < piece ? h - k0 : piece;
         column_sums sum;
         kernel->affine_backward(p, &a, k0, n, &sum);
         for (int half = 0; half < 2; half++)
