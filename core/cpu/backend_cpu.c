@@ -155,7 +155,7 @@ const adze_backend adze_backend_cpu = {
         [ADZE_OP_unit_product] = LIST(&adze_cpu_unit_product),
     },
     .backward = {
-        [ADZE_OP_conv2d] = LIST(&adze_onednn_conv_backward_bf16, &adze_onednn_conv_backward),
+        [ADZE_OP_conv2d] = LIST(&adze_onednn_conv_backward_bf16, &adze_onednn_winograd_backward, &adze_onednn_conv_backward),
         [ADZE_OP_conv_transpose2d] = LIST(&adze_onednn_conv_backward_bf16, &adze_onednn_conv_backward),
         [ADZE_OP_batch_norm_train] = LIST(&adze_cpu_batch_norm_train_backward),
         [ADZE_OP_activation] = LIST(&adze_cpu_activation_backward),

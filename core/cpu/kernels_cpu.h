@@ -36,6 +36,8 @@ size_t adze_onednn_product_scratch_bytes(const adze_onednn_product *q);
 adze_status adze_onednn_product_run(adze_onednn_product *q, const void *a, const void *b, uint64_t version, const float *bias, void *c, void *scratch);
 /* Gradients of conv2d and conv_transpose2d. */
 extern const adze_kernel adze_onednn_conv_backward;
+/* Gradients of convolutions 3x3 with fewer products. */
+extern const adze_kernel adze_onednn_winograd_backward;
 /* The same with operands rounded to bfloat16: they accept calls of a context with that precision only. */
 extern const adze_kernel adze_onednn_conv2d_bf16, adze_onednn_linear_bf16, adze_onednn_conv_transpose2d_bf16, adze_onednn_conv_backward_bf16;
 /* matmul in both directions, and the gradients of linear. */

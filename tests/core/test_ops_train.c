@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "core/context.h"
+#include "core/isa.h"
 #include "core/memory.h"
 #include "core/op.h"
 #include "core/ops.h"
@@ -302,6 +303,18 @@ static adze_value build_batch_norm(adze_graph *g, int which)
     return adze_batch_norm_train(g, IN("x", 5, 7, C), gamma, beta, mean, var, which & 1 ? IN("z", 5, 7, C) : ADZE_NONE, &o);
 }
 
+/* What Winograd's algorithm takes: one piece of the batch and a bias, or several pieces and tiles that hang over. */
+static adze_value build_conv3x3(adze_graph *g, int which)
+{
+    adze_conv2d_opts o = ADZE_CONV2D_OPTS;
+    for (int i = 0; i < 4; i++) o.pad[i] = 1;
+    adze_value x = which == 0 ? IN("x", 8, 16, 16, 16) : IN("x", 3, 62, 61, 16), b = ADZE_NONE;
+    if (which == 0) b = adze_graph_param(g, "b", ADZE_SHAPE(32), true);
+    return adze_conv2d(g, x, adze_graph_param(g, "w", ADZE_SHAPE(which == 0 ? 32 : 16, 16, 3, 3), true), b, &o);
+}
+/* Its transforms multiply by up to 5 and subtract: about ten times the error of plain sums, as of a hundred times the terms. */
+enum { WINOGRAD_TERMS = 100 };
+
 static adze_value build_loss(adze_graph *g, int fn)
 {
     bool mask = fn == ADZE_LOSS_BCE || fn == ADZE_LOSS_FOCAL_BCE;
@@ -574,6 +587,8 @@ static const op_case cases[] = {
     { "mha, one head", build_mha, 1, 231, true },
     { "selective_scan", build_selective_scan, 0, 13, true }, { "selective_scan 3", build_selective_scan, 1, 91, true },
     { "selective_scan, B is C", build_selective_scan, 2, 91, true },
+    { "conv 3x3, bias", build_conv3x3, 0, WINOGRAD_TERMS * 2048, false },
+    { "conv 3x3, pieces", build_conv3x3, 1, WINOGRAD_TERMS * 3 * 62 * 61, false },
     { "max_pool2d", build_map, 4, 4, false },          { "max_pool2d 5x3", build_map, 5, 15, false },
 };
 enum { N_CASES = sizeof cases / sizeof *cases };
@@ -658,6 +673,32 @@ static void repeats_bit_for_bit(void **state)
     }
 }
 
+/* The cases above are of no use if another kernel takes them. */
+static void gradients_of_convolutions_use_winograd(void **state)
+{
+    (void)state;
+    if (strcmp(device(), "cpu") != 0 || !adze_isa_available(ADZE_ISA_AVX512)) skip();
+    for (int which = 0; which < 2; which++) {
+        adze_ctx *ctx;
+        adze_graph *g;
+        adze_params *params;
+        adze_plan *plan;
+        assert_int_equal(adze_ctx_create(&ctx, &(adze_ctx_opts){ .device = "cpu" }), ADZE_OK);
+        assert_int_equal(adze_graph_create(&g), ADZE_OK);
+        adze_value y = build_conv3x3(g, which);
+        adze_graph_want_grad(g, adze_graph_find(g, "x"));
+        assert_int_equal(adze_params_create(&params, ctx, g), ADZE_OK);
+        assert_int_equal(adze_plan_create(&plan, ctx, g, params, &(adze_plan_opts){ .loss = y }), ADZE_OK);
+        assert_int_equal(adze_plan_step_count(plan), 2);
+        assert_string_equal(adze_plan_step_at(plan, 0).kernel, "onednn");
+        assert_string_equal(adze_plan_step_at(plan, 1).kernel, "onednn-winograd");
+        adze_plan_destroy(plan);
+        adze_params_destroy(params);
+        adze_graph_destroy(g);
+        adze_ctx_destroy(ctx);
+    }
+}
+
 /* The cosine kernel adds blocks of fixed size in a fixed order. */
 static void cosines_do_not_depend_on_threads(void **state)
 {
@@ -704,6 +745,7 @@ int main(void)
         cmocka_unit_test(kernels_agree_with_the_reference),
         cmocka_unit_test(second_writers_add),
         cmocka_unit_test(repeats_bit_for_bit),
+        cmocka_unit_test(gradients_of_convolutions_use_winograd),
         cmocka_unit_test(cosines_do_not_depend_on_threads),
         cmocka_unit_test(bad_indices_are_named),
     };
