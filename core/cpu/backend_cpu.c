@@ -170,6 +170,7 @@ const adze_backend adze_backend_cpu = {
         [ADZE_OP_l2_normalize] = LIST(&adze_cpu_l2_normalize_backward),
         [ADZE_OP_unit_product] = LIST(&adze_cpu_unit_product_backward),
         [ADZE_OP_pool2d] = LIST(&adze_cpu_max_pool_backward),
+        [ADZE_OP_adaptive_pool2d] = LIST(&adze_cpu_mean_pool_backward),
         [ADZE_OP_interpolate] = LIST(&adze_cpu_bilinear_backward),
     },
 };

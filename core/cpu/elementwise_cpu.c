@@ -1,4 +1,4 @@
-/* elementwise_cpu.c - memory-bound loops: batch norm with given statistics, mean pooling.
+/* elementwise_cpu.c - memory-bound loops: batch norm with given statistics, mean pooling and its gradient.
  * Floor: every operand read once and the output written once; the loops vectorise and are split over threads. */
 #include <math.h>
 #include <stdbool.h>
@@ -58,3 +58,22 @@ static adze_status mean_pool_run(const adze_call *c)
 }
 
 const adze_kernel adze_cpu_mean_pool = { .name = "cpu", .accepts = mean_pool_accepts, .run = mean_pool_run };
+
+/* Every position gets its share of the mean's gradient. */
+static adze_status mean_pool_backward(const adze_call *c)
+{
+    const adze_shape *s = &c->in[0].shape;
+    const int64_t P = s->dim[1] * s->dim[2], C = s->dim[3], rows = s->dim[0] * P;
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        const float *dy = c->out[0].grad + r / P * C;
+        float *dx = c->in[0].grad + r * C;
+        if (c->in[0].accumulate)
+            for (int64_t k = 0; k < C; k++) dx[k] += dy[k] / (float)P;
+        else
+            for (int64_t k = 0; k < C; k++) dx[k] = dy[k] / (float)P;
+    }
+    return ADZE_OK;
+}
+
+const adze_kernel adze_cpu_mean_pool_backward = { .name = "cpu", .accepts = mean_pool_accepts, .run = mean_pool_backward };

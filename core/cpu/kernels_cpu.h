@@ -47,7 +47,7 @@ extern const adze_kernel adze_onednn_products_bf16;
 extern const adze_kernel adze_cpu_batch_norm_train, adze_cpu_batch_norm_train_backward;
 
 /* elementwise_cpu.c: memory-bound loops over threads. */
-extern const adze_kernel adze_cpu_batch_norm, adze_cpu_mean_pool;
+extern const adze_kernel adze_cpu_batch_norm, adze_cpu_mean_pool, adze_cpu_mean_pool_backward;
 /* activation_cpu.c, broadcast_cpu.c */
 extern const adze_kernel adze_cpu_activation, adze_cpu_activation_backward, adze_cpu_binary, adze_cpu_binary_backward;
 /* rows_cpu.c */

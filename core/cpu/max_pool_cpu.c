@@ -4,6 +4,8 @@
 #include "core/cpu/kernels_cpu.h"
 #include "core/op_pool2d.h"
 
+#define CLONES __attribute__((noinline, target_clones("avx512f", "avx2", "default")))
+
 enum { BLOCK = 32, MAX_TAPS = 64 };
 
 static bool accepts(const adze_call *c)
@@ -13,7 +15,7 @@ static bool accepts(const adze_call *c)
 }
 
 /* Adds dy of one window to its first maxima; at[t]: element of the block's first channel at each tap. */
-static void one_window(const float *x, const float *dy, float *dx, const int64_t *at, int taps, int64_t n)
+CLONES static void one_window(const float *restrict x, const float *restrict dy, float *restrict dx, const int64_t *at, int taps, int64_t n)
 {
     float best[BLOCK];
     int32_t where[BLOCK];

@@ -419,6 +419,7 @@ static adze_value build_patches(adze_graph *g, int which)
 {
     adze_unfold_opts o = { .kernel = { 3, 2 }, .stride = { 2, 1 }, .pad = { 1, 1 }, .dilation = { 1, 2 } };
     if (which == 1) return adze_adaptive_pool1d(g, IN("x", 13, 31), 7);
+    if (which == 3) return adze_adaptive_pool2d(g, IN("x", 2, 9, 7, 5), 1, 1);
     return which == 2 ? adze_adaptive_pool2d(g, IN("x", 2, 9, 7, 5), 11, 3) : adze_unfold(g, IN("x", 2, 9, 7, 5), &o);
 }
 
@@ -520,9 +521,10 @@ static const op_case cases[] = {
     { "bilinear wide", build_resized, 8 + 32 + 64, 64, true }, { "bicubic wide", build_resized, 1 + 8 + 32 + 64, 64, true },
     { "bilinear 8", build_resized, 64, 16, true },     { "bicubic up, corners", build_resized, 1 + 16, 64, true },
     { "unfold", build_patches, 0, 6, true },           { "adaptive 1d", build_patches, 1, 6, true },
-    { "adaptive up", build_patches, 2, 6, true },      { "add inside", build_broadcast, 0, 28, true },
-    { "sub inside", build_broadcast, 1, 28, true },    { "mul inside", build_broadcast, 2, 28, true },
-    { "div inside", build_broadcast, 3, 28, true },    { "mul outer", build_broadcast, 6, 420, true },
+    { "adaptive up", build_patches, 2, 6, true },      { "mean pool", build_patches, 3, 63, true },
+    { "add inside", build_broadcast, 0, 28, true },    { "sub inside", build_broadcast, 1, 28, true },
+    { "mul inside", build_broadcast, 2, 28, true },    { "div inside", build_broadcast, 3, 28, true },
+    { "mul outer", build_broadcast, 6, 420, true },
     { "gelu", build_activation, ADZE_ACT_GELU, 1, true }, { "gelu_tanh", build_activation, ADZE_ACT_GELU_TANH, 1, true },
     { "quick_gelu", build_activation, ADZE_ACT_QUICK_GELU, 1, true }, { "softplus", build_activation, ADZE_ACT_SOFTPLUS, 1, false },
     { "log", build_activation, ADZE_ACT_LOG, 1, true }, { "sqrt", build_activation, ADZE_ACT_SQRT, 1, true },
