@@ -1168,6 +1168,7 @@ const adze_kernel adze_onednn_products_bf16 = {
 struct adze_onednn_product {
     const onednn *e;
     prepared *p;                /* NULL: gemm */
+    bool packs;                 /* b by adze_bf16_pack() */
     adze_onednn_product_opts o;
     size_t scratch_bytes;
 };
@@ -1194,6 +1195,16 @@ static dnnl_memory_desc_t rows_md(int64_t rows, int64_t cols, bool transposed, i
     return md;
 }
 
+/* Whether that layout is BA16a64b2a. */
+static bool is_packable(const dnnl_memory_desc_t *md)
+{
+    const dnnl_blocking_desc_t *f = &md->format_desc.blocking;
+    const int64_t K = md->dims[0], N = md->dims[1], block = ADZE_BF16_BLOCK_K * ADZE_BF16_BLOCK_N;
+    return md->data_type == dnnl_bf16 && md->format_kind == dnnl_blocked && f->inner_nblks == 3 && f->inner_idxs[0] == 0 && f->inner_blks[0] == 16 &&
+           f->inner_idxs[1] == 1 && f->inner_blks[1] == 64 && f->inner_idxs[2] == 0 && f->inner_blks[2] == 2 && f->strides[0] == block &&
+           f->strides[1] == K / ADZE_BF16_BLOCK_K * block && md->extra.flags == dnnl_memory_extra_flag_none && adze_bf16_can_pack(K, N);
+}
+
 adze_status adze_onednn_product_create(adze_onednn_product **out, const adze_ctx *ctx, const adze_onednn_product_opts *o)
 {
     adze_status st = ADZE_OK;
@@ -1214,8 +1225,11 @@ adze_status adze_onednn_product_create(adze_onednn_product **out, const adze_ctx
     if (o->packed) dnnl_memory_desc_init_by_tag(&any, 2, b.dims, type, dnnl_format_tag_any);
     TRY(product_start(q->e, &a, &any, o->bias ? &bias : NULL, &c, o->add, o->relu, &q->p, &pd));
     q->scratch_bytes = scratch_of(pd);
-    if (o->packed) TRY(prepare_weights(q->p, q->e, &b, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), NULL));
-    else TRY(add_arg(q->p, q->e, DNNL_ARG_WEIGHTS, &b, DNNL_MEMORY_NONE));
+    if (o->packed) {
+        const dnnl_memory_desc_t *layout = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
+        TRY(prepare_weights(q->p, q->e, &b, layout, NULL));
+        q->packs = is_packable(layout);
+    } else TRY(add_arg(q->p, q->e, DNNL_ARG_WEIGHTS, &b, DNNL_MEMORY_NONE));
     *out = q;
     q = NULL;
 done:
@@ -1239,7 +1253,8 @@ adze_status adze_onednn_product_run(adze_onednn_product *q, const void *a, const
     prepared *p = q->p;
     if (!p) return gemm(&q->o, a, b, c);
     if (p->pack && p->version != version) {
-        TRY(pack_weights(p, q->e, b));
+        if (q->packs) adze_bf16_pack(b, q->o.k, q->o.n, q->o.ldb, q->o.tb, (uint16_t *)p->weights);
+        else TRY(pack_weights(p, q->e, b));
         p->version = version;
     }
     set_handle(p, DNNL_ARG_SRC, (void *)a);

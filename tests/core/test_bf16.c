@@ -66,6 +66,36 @@ static void arrays(void **state)
     free(x), free(y);
 }
 
+/* Each element at its place, whichever way the matrix is stored. */
+static void packing(void **state)
+{
+    (void)state;
+    if (!adze_isa_available(ADZE_ISA_AVX512_BF16)) {
+        print_message("SKIPPED: no AVX512_BF16, which packing needs\n");
+        skip();
+        return;
+    }
+    static const int64_t sizes[][3] = { { 32, 64, 0 }, { 96, 64, 1 }, { 64, 192, 7 }, { 160, 128, 3 } }; /* K, N, floats between rows */
+    for (int c = 0; c < 2 * (int)(sizeof sizes / sizeof *sizes); c++) {
+        const bool transposed = c % 2;
+        const int64_t K = sizes[c / 2][0], N = sizes[c / 2][1], ld = (transposed ? K : N) + sizes[c / 2][2], n = (transposed ? N : K) * ld;
+        float *x = malloc((size_t)n * sizeof *x);
+        uint16_t *y = malloc((size_t)(K * N + 1) * sizeof *y);
+        memset(y, 0xa5, (size_t)(K * N + 1) * sizeof *y);
+        adze_philox_fill_uniform((adze_philox){ .seed = 7, .stream = ADZE_STREAM_TEST }, 0, x, n);
+        assert_true(adze_bf16_can_pack(K, N));
+        adze_bf16_pack(x, K, N, ld, transposed, y);
+        for (int64_t k = 0; k < K; k++)
+            for (int64_t m = 0; m < N; m++) {
+                const int64_t at = ((((m / 64) * (K / 32) + k / 32) * 16 + k % 32 / 2) * 64 + m % 64) * 2 + k % 2;
+                assert_int_equal(y[at], adze_bf16_round(transposed ? x[m * ld + k] : x[k * ld + m]));
+            }
+        assert_int_equal(y[K * N], 0xa5a5);
+        free(x), free(y);
+    }
+    assert_false(adze_bf16_can_pack(33, 64) || adze_bf16_can_pack(32, 63));
+}
+
 /* ---- products ---- */
 
 enum { RESULTS = 4 };
@@ -271,7 +301,7 @@ static void precisions_of_the_cpu(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rounding),        cmocka_unit_test(arrays),
+        cmocka_unit_test(rounding),        cmocka_unit_test(arrays),         cmocka_unit_test(packing),
         cmocka_unit_test(convolutions),    cmocka_unit_test(matrix_products),
         cmocka_unit_test(gradients_are_added), cmocka_unit_test(precisions_of_the_cpu),
     };

@@ -40,6 +40,7 @@ static const block_case cases[] = {
     { .name = "trained, smallest", .R = 1, .h = 1, .P = 1, .M = 1, .train = true, .x_grad = true, .cond_grad = true },
     { .name = "trained, wide", .R = 33, .h = 131, .P = 31, .M = 67, .train = true, .x_grad = true, .cond_grad = true, .over_clamp = true },
     { .name = "trained, the first of a flow", .R = 61, .h = 31, .P = 7, .M = 33, .train = true },
+    { .name = "trained, whole blocks", .R = 65, .h = 64, .P = 64, .M = 192, .train = true, .x_grad = true, .cond_grad = true },
     { .name = "trained, no condition", .R = 61, .h = 31, .P = 7, .M = 33, .train = true, .x_grad = true },
     { .name = "trained, two", .R = 61, .h = 31, .P = 7, .M = 33, .train = true, .x_grad = true, .cond_grad = true, .chain = true },
     { .name = "trained, added", .R = 61, .h = 31, .P = 7, .M = 33, .train = true, .x_grad = true, .cond_grad = true, .twice = true },
