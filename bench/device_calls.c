@@ -1,5 +1,5 @@
 /* device_calls.c - calls beside the graph at the benchmark's shapes: a bank of 24576 rows of 1024 (one class of 240 pictures), a coreset
- * of it, maps of 256x256, an optimiser over 44 M parameters (RD's decoder). Entry: device_call_create(). */
+ * of it, maps of 256x256, the noise of a step of SimpleNet, an optimiser over 44 M parameters (RD's decoder). Entry: device_call_create(). */
 #include "bench/device_calls.h"
 
 #include <inttypes.h>
@@ -16,7 +16,7 @@
 #include "datasets/normalize.h"
 #include "train/optimizer.h"
 
-typedef enum { NEIGHBOURS, SELECTION, MAPS, PIXELS, OPTIMISER } call_kind;
+typedef enum { NEIGHBOURS, SELECTION, MAPS, PIXELS, NOISE, OPTIMISER } call_kind;
 
 typedef struct {
     const char *name;
@@ -36,6 +36,7 @@ static const call_def defs[] = {
     { .name = "k-center", .kind = SELECTION },
     { .name = "map_post", .kind = MAPS },
     { .name = "normalise", .kind = PIXELS },
+    { .name = "noise", .kind = NOISE },
     { .name = "adam", .kind = OPTIMISER, .optim = ADZE_OPTIM_ADAM },
     { .name = "adamw, clipped", .kind = OPTIMISER, .optim = ADZE_OPTIM_ADAMW, .clip = 1e-5 },
     { .name = "sgd with momentum", .kind = OPTIMISER, .optim = ADZE_OPTIM_SGD, .momentum = 0.9 },
@@ -77,6 +78,7 @@ static int64_t queries(const call_def *d, kernel_size s) { return d->k > 12 ? 8 
 static int64_t coreset_rows(kernel_size s) { return s.shrink == 1 ? 61440 : 512; }
 static int64_t coreset_picks(kernel_size s) { return coreset_rows(s) / 10; }
 enum { CORESET_DIM = 128 };
+static int64_t noise_numbers(kernel_size s) { return s.N * kernel_side(s, 32) * kernel_side(s, 32) * 1536; }
 static int64_t parameters(kernel_size s) { return s.shrink == 1 ? 44 << 20 : 1 << 16; }
 
 device_call_facts device_call_facts_at(int i, kernel_size s)
@@ -98,6 +100,7 @@ device_call_facts device_call_facts_at(int i, kernel_size s)
         break;
     case MAPS: f.bytes = pixels * (4.0 + 4.0 / 64.0), f.flops = 2.0 * 50.0 * pixels, f.transfers = true; break;
     case PIXELS: f.bytes = 15.0 * pixels, f.transfers = true; break;
+    case NOISE: f.bytes = 4.0 * (double)noise_numbers(s), f.flops = 25.0 * (double)noise_numbers(s); break; /* without Philox's integers */
     case OPTIMISER: f.bytes = n * ((d->optim == ADZE_OPTIM_SGD ? 20.0 : 28.0) + (d->clip > 0.0 ? 4.0 : 0.0)), f.flops = 12.0 * n; break;
     }
     return f;
@@ -169,6 +172,16 @@ done:
     return st;
 }
 
+static adze_status create_noise(device_call *c)
+{
+    adze_status st = ADZE_OK;
+    c->n_result = noise_numbers(c->size);
+    REQUIRE(c->result = adze_calloc((size_t)c->n_result, sizeof *c->result), ADZE_ENOMEM, "no memory for noise");
+    TRY(c->ctx->backend->alloc(c->ctx, (size_t)c->n_result * sizeof *c->result, ADZE_BLOCK_OTHER, &c->y));
+done:
+    return st;
+}
+
 /* The mean of (1,w) products over one input: its gradient is the input's share, the same for every output. */
 static adze_status create_optimiser(device_call *c)
 {
@@ -196,7 +209,7 @@ done:
 
 adze_status device_call_create(device_call **out, int i, adze_ctx *ctx, kernel_size s)
 {
-    static adze_status (*const create[])(device_call *) = { create_neighbours, create_selection, create_maps, create_pixels, create_optimiser };
+    static adze_status (*const create[])(device_call *) = { create_neighbours, create_selection, create_maps, create_pixels, create_noise, create_optimiser };
     device_call *c = adze_calloc(1, sizeof *c);
     *out = NULL;
     if (!c) return adze_fail(ADZE_ENOMEM, "no memory for a call");
@@ -254,11 +267,17 @@ static adze_status run_pixels(device_call *c)
     return ADZE_OK;
 }
 
+static adze_status run_noise(device_call *c)
+{
+    const adze_noise noise = { .r = { .seed = 2, .stream = ADZE_STREAM_TEST, .item = 7 }, .deviation = 0.015f };
+    return adze_noise_draw(c->ctx, &noise, c->y, c->n_result);
+}
+
 static adze_status run_optimiser(device_call *c) { return adze_optim_step(c->optim, 1e-3); }
 
 adze_status device_call_run(device_call *c, double *seconds)
 {
-    static adze_status (*const run[])(device_call *) = { run_neighbours, run_selection, run_maps, run_pixels, run_optimiser };
+    static adze_status (*const run[])(device_call *) = { run_neighbours, run_selection, run_maps, run_pixels, run_noise, run_optimiser };
     const double begin = adze_clock_seconds();
     adze_status st = run[c->def->kind](c);
     if (st == ADZE_OK && c->ctx->backend->wait) st = c->ctx->backend->wait(c->ctx);
