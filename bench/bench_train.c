@@ -1,9 +1,11 @@
 /* bench_train.c - time of one training step of a method: frozen part, forward, backward, clipping and optimiser, on one fixed
- * batch. Weights and pictures are made by the rule of tests/golden/README.md (parameters by their own names, the frozen
+ * batch, as train/trainer.c does it: statistics put aside, judgement and update belong to the run, recorded where the device records.
+ * Weights and pictures are made by the rule of tests/golden/README.md (parameters by their own names, the frozen
  * network's without prefix), so that another program can check the losses. bench/compare_train_rd.py puts it beside PyTorch.
  *
  * The floor of an op is the longer of its FLOPs at the rate of a large matrix product and its bytes at the rate of a large
  * copy, both measured here just before. A kernel that keeps data in a cache, or needs fewer products, can pass it. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +13,7 @@
 
 #include "bench/bench_main.h"
 #include "bench/device_rates.h"
+#include "core/backend.h"
 #include "core/clock.h"
 #include "core/memory.h"
 #include "core/ops.h"
@@ -22,6 +25,7 @@
 #include "models/method.h"
 #include "tests/golden/case_tensor.h"
 #include "train/optimizer.h"
+#include "train/statistics.h"
 
 static const adze_option table[] = {
     { .name = "method", .type = ADZE_OPTION_STRING, .fallback = "rd", .metavar = "NAME", .help = "a method with gradients" },
@@ -55,12 +59,17 @@ typedef struct {
     adze_graph_parts split;
     adze_plan *frozen, *rest; /* frozen: NULL if there is none */
     adze_optim *optim[ADZE_TRAINING_OPTIMS];
+    adze_statistics *statistics; /* as they were before the run in work */
+    adze_outcome *outcome;       /* on the device: of the last run */
+    void *letters;               /* one: the outcome */
     adze_value loss;
     float *picture, *cut[ADZE_GRAPH_CUTS];
     float *input[ADZE_TRAINING_INPUTS]; /* those per picture: always the same */
+    float *drawn[ADZE_TRAINING_INPUTS]; /* those of a step, where the device has memory of its own */
     int64_t step;
     int part, first, end; /* of the training; its optimisers */
-    bool cached;
+    bool cached, profiled;
+    double update_seconds; /* of the last run, profiled */
 } training;
 
 /* Seconds of one step, of what the method draws for it before, and of its last part. */
@@ -71,6 +80,9 @@ typedef struct {
 static void training_destroy(training *t)
 {
     for (int k = 0; k < ADZE_TRAINING_OPTIMS; k++) adze_optim_destroy(t->optim[k]);
+    adze_statistics_destroy(t->statistics);
+    if (t->letters) t->ctx->backend->letters_destroy(t->ctx, t->letters);
+    if (t->outcome) t->ctx->backend->free(t->ctx, t->outcome);
     adze_plan_destroy(t->rest);
     adze_plan_destroy(t->frozen);
     adze_graph_parts_destroy(&t->split);
@@ -79,7 +91,7 @@ static void training_destroy(training *t)
     adze_options_destroy(t->method_options);
     adze_ctx_destroy(t->ctx);
     for (int c = 0; c < ADZE_GRAPH_CUTS; c++) free(t->cut[c]);
-    for (int i = 0; i < ADZE_TRAINING_INPUTS; i++) free(t->input[i]);
+    for (int i = 0; i < ADZE_TRAINING_INPUTS; i++) free(t->input[i]), free(t->drawn[i]);
     free(t->picture);
     free(t->weight);
 }
@@ -154,6 +166,8 @@ static adze_status create_model(training *t, const adze_options *o)
     t->part = (int)adze_options_int(o, "part");
     REQUIRE(t->part < t->parts.n_parts, ADZE_EINVAL, "%s has %d parts, --part is %d", t->method->name, t->parts.n_parts, t->part);
     t->first = t->parts.part[t->part].first_optim, t->end = t->first + t->parts.part[t->part].n_optims;
+    REQUIRE(t->parts.part[t->part].runs > 0, ADZE_EINVAL, "%s: part %d does nothing with %" PRId64 " pictures of %" PRId64 " pixels: larger --batch or --size",
+            t->method->name, t->part, adze_options_int(o, "batch"), adze_options_int(o, "size"));
     for (int i = 0; i < t->parts.n_inputs; i++)
         if (t->parts.input[i].per_picture) {
             const char *name_of = t->parts.input[i].name;
@@ -215,7 +229,7 @@ done:
 static adze_status draw(training *t)
 {
     adze_status st = ADZE_OK;
-    const adze_training_at at = { .step = t->step++ };
+    const adze_training_at at = { .step = t->step++, .part = t->part };
     for (int i = 0; i < t->parts.n_inputs; i++) {
         const char *name = t->parts.input[i].name;
         if (t->input[i] || adze_graph_find(t->split.rest[0].graph, name) == ADZE_NONE) continue;
@@ -226,11 +240,69 @@ static adze_status draw(training *t)
             TRY(adze_noise_draw(t->ctx, &noise, adze_plan_device_data(t->rest, v), adze_shape_count(&shape)));
             continue;
         }
-        float *x = adze_plan_host_data(t->rest, adze_graph_find(t->split.rest[0].graph, name));
-        REQUIRE(x, ADZE_EINVAL, "input '%s' is not in host memory", name);
-        TRY(t->method->fill(t->model, &at, name, x));
+        const adze_value v = adze_graph_find(t->split.rest[0].graph, name);
+        const adze_shape shape = adze_graph_shape(t->split.rest[0].graph, v);
+        float *x = adze_plan_host_data(t->rest, v);
+        if (!x && !t->drawn[i]) t->drawn[i] = golden_floats(adze_shape_count(&shape));
+        TRY(t->method->fill(t->model, &at, name, x ? x : t->drawn[i]));
+        if (!x) TRY(adze_plan_write(t->rest, v, t->drawn[i]));
     }
 done:
+    return st;
+}
+
+/* ---- what belongs to a run besides its plan's steps ---- */
+
+static adze_status before_run(void *user) { return adze_statistics_save(((training *)user)->statistics); }
+
+static adze_status update(training *t)
+{
+    adze_status st = ADZE_OK;
+    adze_optim_judge judge = { .value = { adze_plan_device_data(t->rest, t->loss) }, .n_values = 1, .outcome = t->outcome };
+    for (int k = t->first; k < t->end; k++) {
+        if (!adze_optim_norm_place(t->optim[k])) continue;
+        TRY(adze_optim_queue_norm(t->optim[k]));
+        judge.norm[judge.n_norms++] = adze_optim_norm_place(t->optim[k]);
+    }
+    TRY(t->ctx->backend->optim_judge(t->ctx, &judge));
+    for (int k = t->first; k < t->end; k++) TRY(adze_optim_queue_update(t->optim[k], &t->outcome->stop));
+    TRY(adze_statistics_restore(t->statistics, &t->outcome->stop));
+done:
+    return st;
+}
+
+static adze_status after_run(void *user)
+{
+    training *t = user;
+    const adze_backend *b = t->ctx->backend;
+    const bool wait = t->profiled && b->wait; /* a profiled run is not recorded */
+    adze_status st = wait ? b->wait(t->ctx) : ADZE_OK;
+    const double begin = adze_clock_seconds();
+    if (st == ADZE_OK) st = update(t);
+    if (st == ADZE_OK && wait) st = b->wait(t->ctx);
+    t->update_seconds = adze_clock_seconds() - begin;
+    return st;
+}
+
+/* The optimisers and what they work with. */
+static adze_status make_update(training *t)
+{
+    adze_status st = ADZE_OK;
+    const adze_plan_around around = { .before = before_run, .after = after_run, .user = t };
+    const int n = adze_params_count(t->parts.params);
+    bool *changes = adze_calloc((size_t)n + 1, sizeof *changes);
+    void *outcome;
+    REQUIRE(changes, ADZE_ENOMEM, "no memory for a list of parameters");
+    for (int i = 0; i < n; i++) changes[i] = adze_graph_changes(t->split.rest[0].graph, adze_params_name(t->parts.params, i));
+    TRY(adze_statistics_create(&t->statistics, t->parts.params, changes));
+    for (int k = t->first; k < t->end; k++) TRY(adze_optim_create(&t->optim[k], t->parts.params, &t->parts.optim[k].opts));
+    TRY(t->ctx->backend->alloc(t->ctx, sizeof *t->outcome, ADZE_BLOCK_OPTIMISER, &outcome));
+    t->outcome = outcome;
+    TRY(t->ctx->backend->clear(t->ctx, t->outcome, sizeof *t->outcome));
+    TRY(t->ctx->backend->letters_create(t->ctx, &t->letters, 1, sizeof *t->outcome));
+    adze_plan_set_around(t->rest, &around);
+done:
+    adze_free(changes);
     return st;
 }
 
@@ -241,12 +313,16 @@ static adze_status one_step(training *t, float *loss, step_seconds *s)
     TRY(draw(t));
     const double drawn = adze_clock_seconds();
     TRY(feed(t));
+    for (int k = t->first; k < t->end; k++) TRY(adze_optim_begin(t->optim[k], t->method->recipe->lr * t->parts.optim[k].lr_factor));
     TRY(adze_plan_run(t->rest));
-    TRY(adze_plan_read(t->rest, t->loss, loss));
-    const double before = adze_clock_seconds();
-    for (int k = t->first; k < t->end; k++) TRY(adze_optim_step(t->optim[k], t->method->recipe->lr * t->parts.optim[k].lr_factor));
-    const double end = adze_clock_seconds();
-    *s = (step_seconds){ end - begin, drawn - begin, end - before };
+    for (int k = t->first; k < t->end; k++) adze_optim_end(t->optim[k]);
+    const void *letter;
+    TRY(t->ctx->backend->letter_send(t->ctx, t->letters, 0, t->outcome));
+    TRY(t->ctx->backend->letter_open(t->ctx, t->letters, 0, &letter));
+    const adze_outcome *outcome = letter;
+    *s = (step_seconds){ adze_clock_seconds() - begin, drawn - begin, t->update_seconds };
+    *loss = outcome->value[0];
+    REQUIRE(!outcome->stop, ADZE_ENUMERIC, "step %lld: the loss %g or a gradient is not finite", (long long)t->step, (double)*loss);
 done:
     return st;
 }
@@ -262,7 +338,7 @@ static adze_status training_create(training *t, const adze_options *o)
     TRY(adze_ctx_create(&t->ctx, &ctx_opts));
     TRY(create_model(t, o));
     TRY(make_plans(t));
-    for (int k = t->first; k < t->end; k++) TRY(adze_optim_create(&t->optim[k], t->parts.params, &t->parts.optim[k].opts));
+    TRY(make_update(t));
     t->picture = make_pictures("image", ADZE_SHAPE(N, adze_options_int(o, "size"), adze_options_int(o, "size"), 3));
     for (int c = 0; c < t->split.n_cuts; c++) t->cut[c] = golden_floats(N * t->split.floats[c]);
     if (t->cached) {
@@ -434,6 +510,7 @@ done:
 
 static void profile(training *t, bool on)
 {
+    t->profiled = on;
     adze_plan_profile(t->rest, on);
     if (t->frozen) adze_plan_profile(t->frozen, on);
 }

@@ -82,6 +82,16 @@ endif()
 # The parts of ./run gpu-check and its report, with stubs for what it runs.
 add_test(NAME cuda/gpu_check COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/cuda/gpu_check.sh ${CMAKE_SOURCE_DIR})
 
+# A training step as bench-train times it, twice beyond the first one, so that it is recorded: rows drawn on the host, noise on the device.
+set(cflow_step --size 64 --batch 4 --set blocks=1)
+set(simplenet_step --size 32 --batch 1)
+foreach(method cflow simplenet)
+  add_test(NAME bench/bench_train/${method} COMMAND bench-train --device cusim --method ${method} --backbone resnet18 ${${method}_step} --check 2 --repeat 1)
+  set_tests_properties(bench/bench_train/${method} PROPERTIES TIMEOUT 300 ENVIRONMENT "${cuda_environment};ADZE_CUSIM_CHECKS=fast"
+                       PASS_REGULAR_EXPRESSION "loss1 [0-9.]+\n.*an emulator's times say nothing")
+endforeach()
+add_dependencies(bench-train adze_cusim)
+
 # Every kernel at the benchmark's shapes, made small, agrees with another implementation.
 add_test(NAME bench/bench_kernels COMMAND bench-kernels --device cpu --batch 1 --repeat 1 --shrink 4)
 add_test(NAME bench/bench_kernels/cusim COMMAND bench-kernels --device cusim --batch 1 --repeat 1 --shrink 8)
