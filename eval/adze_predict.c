@@ -251,6 +251,16 @@ static adze_status say_memory(const run *r)
     return adze_program_memory(r->p, memory, "scoring");
 }
 
+/* The same of the device's memory, where it has its own; ADZE_ENOMEM if it does not fit. */
+static adze_status say_device_memory(const run *r)
+{
+    int64_t n;
+    adze_memory_item items[ADZE_MEMORY_ITEMS] = { { NULL, 0 } };
+    adze_dataset_all(r->data, &n);
+    if (r->m.method->device_memory) r->m.method->device_memory(r->m.model, n, items);
+    return adze_program_device_memory(r->p, r->ctx, items, "scoring");
+}
+
 static adze_status print_config(const adze_options *o)
 {
     adze_text t = ADZE_TEXT_EMPTY;
@@ -299,10 +309,9 @@ static adze_status predict(run *r)
     r->raw_floats = r->m.method->raw_floats ? r->m.method->raw_floats(r->m.model) : 0;
     if (r->raw_floats > 0)
         adze_log_write(&r->p->log, ADZE_LOG_INFO, "%s: maps and scores are relative to all pictures given here; with others they differ", r->m.method->name);
-    if (dry) {
-        st = say_memory(r);
-        goto done;
-    }
+    if (dry) TRY(say_memory(r));
+    TRY(say_device_memory(r));
+    if (dry) goto done;
     puts(r->verdict ? "path,score,verdict" : "path,score");
     r->low = INFINITY, r->high = -INFINITY;
     TRY(loaded_model_blame(pass(r, out, false), adze_options_string(o, "model")));

@@ -30,6 +30,9 @@ forecast rd-off "${rd[@]}" --cache off
 forecast core "${core[@]}"
 expect 0 '*device memory of scoring*the memory bank*anomaly maps*to come*are free*' adze-eval --model core --out scores
 
+expect 0 '*device memory of scoring*the memory bank*anomaly maps*are free*' adze-predict --model core/product_01/model.h5 --dry-run toy/product_01/test
+expect 0 '*device memory of scoring*are free*path,score*' adze-predict --model core/product_01/model.h5 toy/product_01/test/good
+
 # Too little: from the first block to the last one.
 refused() { # BYTES PATTERN COMMAND...
   local bytes=$1 pattern=$2
@@ -62,5 +65,6 @@ expect 0 '*' env ADZE_CUSIM_PEAK="$work/peak.txt" adze-eval --model core --batch
 peak=$(cat peak.txt)
 expect 4 '*scoring product_01* needs * more bytes of device memory*' env ADZE_CUSIM_MEMORY=$((peak - 1000)) adze-eval --model core --batch 7 --out scores3
 expect 0 '*' env ADZE_CUSIM_MEMORY="$peak" adze-eval --model core --batch 7 --out scores3
+expect 4 '*scoring needs * more bytes of device memory*' env ADZE_CUSIM_MEMORY=$((peak - 1000)) adze-predict --model core/product_01/model.h5 --batch 7 toy/product_01/test
 expect 4 '*the memory bank: no * bytes*coreset*' env ADZE_CUSIM_MEMORY=$((peak / 100 * 96)) adze-eval --model core --batch 7 --out scores4
 exit $failed
